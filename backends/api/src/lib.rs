@@ -1,0 +1,103 @@
+//! What a code generator must offer, and what it is told about the machine.
+//!
+//! A [`Backend`] turns a verified list of kernels into an object file. It spells loops; it decides nothing: tiles and
+//! vector widths were chosen in `passes` from its [`Features`].
+
+use rwkvc_ir::kernel::Kernel;
+
+/// Instruction set of the produced code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arch {
+    /// 64-bit x86.
+    X86_64,
+    /// 64-bit Arm.
+    Aarch64,
+}
+
+/// What code is produced for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Instruction set.
+    pub arch: Arch,
+    /// Instruction set extensions the code may use, by LLVM's names (`avx2`, `fma`, `f16c`, `avx512f` …), sorted.
+    pub extensions: Vec<String>,
+    /// The processor to tune for, by LLVM's name (`znver4`, `x86-64-v3`, `generic`).
+    pub cpu: String,
+}
+
+/// What the schedules need to know of a target as seen through one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Lanes of the widest f32 vector register the backend can use (4, 8 or 16).
+    pub f32_lanes: u32,
+    /// Vector registers.
+    pub vector_registers: u32,
+    /// Whether a prefetch is worth emitting.
+    pub prefetch: bool,
+}
+
+/// A human-readable stage of code generation that a backend can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Assembly text.
+    Asm,
+    /// LLVM IR (the LLVM backend).
+    Llvm,
+    /// Cranelift IR (the Cranelift backend).
+    Clif,
+}
+
+/// Why code could not be produced.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// A kernel asks for something the backend cannot express.
+    #[error("backend `{backend}`: kernel `{kernel}`: {reason}")]
+    Kernel {
+        /// The backend.
+        backend: &'static str,
+        /// The kernel.
+        kernel: String,
+        /// What is the matter.
+        reason: String,
+    },
+    /// The target is unknown to the backend, or an extension of it.
+    #[error("backend `{backend}`: {reason}")]
+    Target {
+        /// The backend.
+        backend: &'static str,
+        /// What is the matter.
+        reason: String,
+    },
+    /// The backend has no such listing.
+    #[error("backend `{backend}` cannot print {listing:?}")]
+    Listing {
+        /// The backend.
+        backend: &'static str,
+        /// What was asked for.
+        listing: Listing,
+    },
+}
+
+/// A code generator.
+///
+/// Every kernel becomes one function with the C calling convention, named like the kernel:
+///
+/// ```c
+/// void NAME(void *const *buffers, int64_t begin, int64_t end, int64_t tokens);
+/// ```
+///
+/// `buffers` holds one pointer per [`rwkvc_ir::kernel::Param`], in order; iterations `begin..end` of the parallel loop
+/// are run; `tokens` is `T`. The functions call nothing, and the object needs no library.
+pub trait Backend: Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What the schedules may use on `target`.
+    fn features(&self, target: &Target) -> Features;
+
+    /// A relocatable ELF object with one global function per kernel.
+    fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError>;
+
+    /// The code of the kernels as text.
+    fn listing(&self, kernels: &[Kernel], target: &Target, listing: Listing) -> Result<String, LowerError>;
+}

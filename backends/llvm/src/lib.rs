@@ -1,0 +1,1 @@
+//! rwkvc-backend-llvm

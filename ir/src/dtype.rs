@@ -1,0 +1,87 @@
+//! The number formats of tensors in memory.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How the elements of a tensor or buffer are stored. Arithmetic is always f32 (f64 in the reference evaluators).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    BF16,
+    /// Signed 32-bit integers: token ids.
+    I32,
+}
+
+impl DType {
+    /// Every format, in the order of the enum.
+    pub const ALL: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I32];
+
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F32 | DType::I32 => 4,
+            DType::F16 | DType::BF16 => 2,
+        }
+    }
+
+    /// The name used in both text forms and in manifests: `f32`, `f16`, `bf16`, `i32`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
+            DType::I32 => "i32",
+        }
+    }
+
+    /// Reads element `index` of a little-endian buffer as f64, exactly.
+    ///
+    /// # Panics
+    /// If the element lies outside `bytes`.
+    pub fn read(self, bytes: &[u8], index: usize) -> f64 {
+        let at = index * self.size();
+        let two = || u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let four = || [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        match self {
+            DType::F32 => f64::from(f32::from_le_bytes(four())),
+            DType::I32 => f64::from(i32::from_le_bytes(four())),
+            DType::F16 => half::f16::from_bits(two()).to_f64(),
+            DType::BF16 => half::bf16::from_bits(two()).to_f64(),
+        }
+    }
+
+    /// Writes `value` as element `index` of a little-endian buffer, rounding to nearest even.
+    ///
+    /// # Panics
+    /// If the element lies outside `bytes`.
+    pub fn write(self, bytes: &mut [u8], index: usize, value: f64) {
+        let at = index * self.size();
+        match self {
+            DType::F32 => bytes[at..at + 4].copy_from_slice(&(value as f32).to_le_bytes()),
+            DType::I32 => bytes[at..at + 4].copy_from_slice(&(value as i32).to_le_bytes()),
+            DType::F16 => bytes[at..at + 2].copy_from_slice(&half::f16::from_f64(value).to_le_bytes()),
+            DType::BF16 => bytes[at..at + 2].copy_from_slice(&half::bf16::from_f64(value).to_le_bytes()),
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        DType::ALL
+            .into_iter()
+            .find(|d| d.name() == text)
+            .ok_or_else(|| format!("unknown number format `{text}`, expected f32, f16, bf16 or i32"))
+    }
+}

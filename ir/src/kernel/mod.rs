@@ -1,0 +1,375 @@
+//! Kernel IR: what one launch does, as loops over buffers.
+//!
+//! A [`Kernel`] is a register machine with structured control flow. Scheduling decisions (tiles, vector lanes, which
+//! loop runs where) are already taken when a kernel exists; a backend spells it in its own language and decides
+//! nothing.
+//!
+//! ```text
+//! kernel @scale(%x: read f32[4*T], %y: write f32[4*T]) grid T {
+//!   parallel %t in 0..T {
+//!     %two = const 2.0
+//!     %a = load.4 %x[4*%t]
+//!     %b = splat.4 %two
+//!     %c = mul %a, %b
+//!     store %y[4*%t], %c
+//!   }
+//! }
+//! ```
+//!
+//! **Invariant:** a kernel contains exactly one `parallel` loop, outermost; its iterations are independent, so a CPU
+//! thread may run any contiguous range of them and a GPU block exactly one.
+//! **Invariant:** `thread` loops have a fixed extent; all threads of a block reach every `barrier` and `shuffle`.
+
+use crate::DType;
+
+/// A count known at compile time or linear in `T`, the number of tokens in this call (`T ≥ 1`).
+///
+/// The value is `fixed + per_token * T`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Extent {
+    /// The part that does not depend on the number of tokens.
+    pub fixed: i64,
+    /// How much each token adds.
+    pub per_token: i64,
+}
+
+impl Extent {
+    /// An extent known at compile time.
+    pub const fn fixed(n: i64) -> Self {
+        Self { fixed: n, per_token: 0 }
+    }
+
+    /// `n` for each token of the call.
+    pub const fn per_token(n: i64) -> Self {
+        Self { fixed: 0, per_token: n }
+    }
+
+    /// The value for `tokens` tokens.
+    pub const fn at(self, tokens: i64) -> i64 {
+        self.fixed + self.per_token * tokens
+    }
+
+    /// The value, if it does not depend on the number of tokens.
+    pub const fn as_fixed(self) -> Option<i64> {
+        if self.per_token == 0 { Some(self.fixed) } else { None }
+    }
+}
+
+/// What a register holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scalar {
+    /// A float: f32 on every backend.
+    F32,
+    /// A 32-bit integer: bit tricks of the expanded functions, loaded token ids.
+    I32,
+    /// A 64-bit signed integer: loop variables and positions in buffers.
+    Index,
+    /// A truth value.
+    Bool,
+}
+
+/// A register's type: `lanes` copies of a scalar; one lane is a plain scalar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Type {
+    /// The type of each lane.
+    pub scalar: Scalar,
+    /// A power of two from 1 to 64.
+    pub lanes: u32,
+}
+
+/// A virtual register: an index into [`Kernel::registers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reg(pub u32);
+
+/// A buffer: an index into [`Kernel::params`] followed by [`Kernel::locals`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Buf(pub u32);
+
+/// One virtual register.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RegInfo {
+    /// Its type.
+    pub ty: Type,
+    /// A mutable register (`$name` in text) may be assigned many times, an immutable one (`%name`) in one place.
+    pub mutable: bool,
+    /// Its name in text, without the sigil; the printer makes names unique.
+    pub name: String,
+}
+
+/// What a kernel may do with a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Only loads; no other parameter overlaps it for writing.
+    Read,
+    /// Only stores.
+    Write,
+    /// Loads and stores: state updated in place, accumulated outputs.
+    ReadWrite,
+}
+
+/// A buffer that the caller passes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Param {
+    /// Its name in text, without the sigil.
+    pub name: String,
+    /// How its elements are stored.
+    pub dtype: DType,
+    /// The number of elements.
+    pub len: Extent,
+    /// What the kernel does with it.
+    pub access: Access,
+}
+
+/// Where a local buffer lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// Private to one iteration of the parallel loop on a CPU (its stack), to a thread on a GPU.
+    Private,
+    /// Seen by all threads of a GPU block; the same as private on a CPU.
+    Shared,
+}
+
+/// A buffer that lives for one iteration of the parallel loop. Its contents are undefined at the start.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Local {
+    /// Its name in text, without the sigil.
+    pub name: String,
+    /// How its elements are stored.
+    pub dtype: DType,
+    /// The number of elements.
+    pub len: i64,
+    /// Where it lives.
+    pub space: Space,
+}
+
+/// A position in a buffer: `offset + Σ factor * register`, in elements. Registers are scalar `Index`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Affine {
+    /// Registers and what they are multiplied with.
+    pub terms: Vec<(Reg, i64)>,
+    /// The constant part.
+    pub offset: i64,
+}
+
+/// Operations on one operand, lane by lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    /// `-x` (F32).
+    Neg,
+    /// `|x|` (F32).
+    Abs,
+    /// `√x`, correctly rounded (F32).
+    Sqrt,
+    /// To the nearest integer, ties to even; F32 → F32.
+    Round,
+    /// The target's native `2^x`, approximate (F32). Only where the target has it (GPUs).
+    Exp2,
+    /// F32 → I32 of an integral value within the range of i32.
+    ToI32,
+    /// I32 → F32, rounded to nearest even.
+    ToF32,
+    /// I32 → Index, sign-extended.
+    ToIndex,
+    /// Index → I32, truncated.
+    IndexToI32,
+    /// The bits of an F32 as I32.
+    BitsOf,
+    /// The F32 with these bits (I32).
+    FromBits,
+}
+
+/// Operations on two operands of one type, lane by lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// Sum (F32, I32, Index); integers wrap.
+    Add,
+    /// Difference (F32, I32, Index).
+    Sub,
+    /// Product (F32, I32, Index).
+    Mul,
+    /// Quotient: correctly rounded on F32; truncating on Index, whose divisor must be a positive constant.
+    Div,
+    /// Remainder (Index; the divisor must be a positive constant, the dividend not negative).
+    Rem,
+    /// The smaller (F32, I32, Index). On F32 a NaN in the first operand gives the second.
+    Min,
+    /// The larger (F32, I32, Index). On F32 a NaN in the first operand gives the second.
+    Max,
+    /// Bitwise and (I32, Bool).
+    And,
+    /// Bitwise or (I32, Bool).
+    Or,
+    /// Bitwise exclusive or (I32).
+    Xor,
+    /// Shift left (I32); the count is taken from the second operand, 0–31.
+    Shl,
+    /// Arithmetic shift right (I32).
+    Shr,
+}
+
+/// Ordered comparisons (F32, I32, Index), giving Bool lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compare {
+    /// `a == b`
+    Eq,
+    /// `a != b` (true if one is NaN)
+    Ne,
+    /// `a < b`
+    Lt,
+    /// `a <= b`
+    Le,
+}
+
+/// How lanes are combined by [`Inst::Reduce`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// Sum.
+    Add,
+    /// Maximum.
+    Max,
+}
+
+/// Computes one register.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inst {
+    /// A scalar F32 constant.
+    Float(f32),
+    /// A scalar I32 constant.
+    Int(i32),
+    /// A scalar Index constant.
+    Index(i64),
+    /// `T`, the number of tokens in this call (Index).
+    Tokens,
+    /// An affine index as a value (Index).
+    Address(Affine),
+    /// Copies a register; the usual way to give a mutable register its value.
+    Copy(Reg),
+    /// An operation on one operand.
+    Unary(Unary, Reg),
+    /// An operation on two operands.
+    Binary(Binary, Reg, Reg),
+    /// `a * b + c`, rounded once (F32).
+    Fma(Reg, Reg, Reg),
+    /// A comparison.
+    Compare(Compare, Reg, Reg),
+    /// Lane by lane, `a` where the condition holds, else `b`: `Select(condition, a, b)`.
+    Select(Reg, Reg, Reg),
+    /// All lanes equal to a scalar.
+    Splat(Reg, u32),
+    /// One lane as a scalar.
+    Extract(Reg, u32),
+    /// All lanes combined into a scalar: the upper half with the lower, lane by lane, until one is left.
+    Reduce(Reduction, Reg),
+    /// `lanes` consecutive elements from a position: F16, BF16 and F32 become F32, I32 stays I32.
+    Load {
+        /// The buffer.
+        buf: Buf,
+        /// The first element.
+        at: Affine,
+        /// How many elements.
+        lanes: u32,
+    },
+    /// The value that the thread `thread ^ mask` of the same warp has in this register (F32, I32). GPU only.
+    Shuffle(Reg, u32),
+}
+
+/// Where the iterations of a loop run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoopKind {
+    /// Ranges of iterations on the threads of a CPU; one block each on a GPU.
+    Parallel,
+    /// One thread each of a GPU block; a plain loop on a CPU. The extent is fixed.
+    Thread,
+    /// One after the other.
+    Serial,
+    /// One after the other, written out. The extent is fixed.
+    Unrolled,
+}
+
+/// The end of a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// Known from the shapes.
+    Extent(Extent),
+    /// Computed by the kernel (Index).
+    Reg(Reg),
+}
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stmt {
+    /// Computes a register.
+    Let(Reg, Inst),
+    /// Writes a register's lanes to consecutive elements, rounding to the buffer's format.
+    Store {
+        /// The buffer.
+        buf: Buf,
+        /// The first element.
+        at: Affine,
+        /// The lanes: F32 into F32, F16 and BF16 buffers, I32 into I32 buffers.
+        value: Reg,
+    },
+    /// `for var in start..end step step`. `step` is positive.
+    For {
+        /// Where it runs.
+        kind: LoopKind,
+        /// The loop variable: an immutable Index register of the body.
+        var: Reg,
+        /// First value.
+        start: Bound,
+        /// One past the last value.
+        end: Bound,
+        /// Distance of consecutive values.
+        step: i64,
+        /// The body.
+        body: Vec<Stmt>,
+    },
+    /// Runs one of two bodies.
+    If {
+        /// A scalar Bool.
+        condition: Reg,
+        /// When it holds.
+        then: Vec<Stmt>,
+        /// When it does not.
+        otherwise: Vec<Stmt>,
+    },
+    /// Waits for all threads of the block. Nothing on a CPU.
+    Barrier,
+    /// Hints that the cache line of an element will be read soon. Any position is allowed.
+    Prefetch {
+        /// The buffer.
+        buf: Buf,
+        /// The element.
+        at: Affine,
+    },
+}
+
+/// A kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    /// Its name: a C identifier, unique in its plan.
+    pub name: String,
+    /// The buffers that the caller passes, in order.
+    pub params: Vec<Param>,
+    /// Buffers of its own.
+    pub locals: Vec<Local>,
+    /// The iterations of the parallel loop, `0..grid`.
+    pub grid: Extent,
+    /// All virtual registers.
+    pub registers: Vec<RegInfo>,
+    /// The body: straight-line index arithmetic and exactly one `parallel` loop.
+    pub body: Vec<Stmt>,
+}
+
+impl Kernel {
+    /// The type of a register.
+    pub fn ty(&self, reg: Reg) -> Type {
+        self.registers[reg.0 as usize].ty
+    }
+
+    /// The number format of a buffer.
+    pub fn dtype(&self, buf: Buf) -> DType {
+        let i = buf.0 as usize;
+        self.params.get(i).map_or_else(|| self.locals[i - self.params.len()].dtype, |p| p.dtype)
+    }
+}

@@ -1,0 +1,3 @@
+//! The tiny runtime.
+
+pub mod manifest;

@@ -1,0 +1,2 @@
+//! The `rwkvc` command line.
+fn main() {}
