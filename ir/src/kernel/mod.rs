@@ -20,6 +20,8 @@
 //! thread may run any contiguous range of them and a GPU block exactly one.
 //! **Invariant:** `thread` loops have a fixed extent; all threads of a block reach every `barrier` and `shuffle`.
 
+pub mod builder;
+
 use crate::DType;
 
 /// A count known at compile time or linear in `T`, the number of tokens in this call (`T ≥ 1`).

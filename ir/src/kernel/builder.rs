@@ -1,0 +1,337 @@
+//! Writes kernels: open a body, append statements, close it.
+
+use std::ops::{Add, Mul, Sub};
+
+use super::*;
+
+/// Builds one [`Kernel`]. Types are inferred; a combination that has none is a bug of the caller and panics.
+pub struct Builder {
+    kernel: Kernel,
+    /// The bodies that are open, innermost last.
+    open: Vec<Vec<Stmt>>,
+}
+
+impl From<Reg> for Affine {
+    fn from(reg: Reg) -> Self {
+        Affine { terms: vec![(reg, 1)], offset: 0 }
+    }
+}
+
+impl From<i64> for Affine {
+    fn from(offset: i64) -> Self {
+        Affine { terms: vec![], offset }
+    }
+}
+
+impl Add for Affine {
+    type Output = Affine;
+    fn add(mut self, other: Affine) -> Affine {
+        for (reg, factor) in other.terms {
+            match self.terms.iter_mut().find(|(r, _)| *r == reg) {
+                Some((_, f)) => *f += factor,
+                None => self.terms.push((reg, factor)),
+            }
+        }
+        self.terms.retain(|&(_, f)| f != 0);
+        self.offset += other.offset;
+        self
+    }
+}
+
+impl Add<Reg> for Affine {
+    type Output = Affine;
+    fn add(self, reg: Reg) -> Affine {
+        self + Affine::from(reg)
+    }
+}
+
+impl Add<i64> for Affine {
+    type Output = Affine;
+    fn add(mut self, offset: i64) -> Affine {
+        self.offset += offset;
+        self
+    }
+}
+
+impl Sub<i64> for Affine {
+    type Output = Affine;
+    fn sub(self, offset: i64) -> Affine {
+        self + -offset
+    }
+}
+
+impl Mul<i64> for Affine {
+    type Output = Affine;
+    fn mul(mut self, factor: i64) -> Affine {
+        for (_, f) in &mut self.terms {
+            *f *= factor;
+        }
+        self.terms.retain(|&(_, f)| f != 0);
+        self.offset *= factor;
+        self
+    }
+}
+
+impl From<i64> for Bound {
+    fn from(n: i64) -> Self {
+        Bound::Extent(Extent::fixed(n))
+    }
+}
+
+impl From<Extent> for Bound {
+    fn from(n: Extent) -> Self {
+        Bound::Extent(n)
+    }
+}
+
+impl From<Reg> for Bound {
+    fn from(reg: Reg) -> Self {
+        Bound::Reg(reg)
+    }
+}
+
+const fn scalar(scalar: Scalar) -> Type {
+    Type { scalar, lanes: 1 }
+}
+
+impl Builder {
+    /// An empty kernel of the given name.
+    pub fn new(name: impl Into<String>) -> Self {
+        let kernel = Kernel {
+            name: name.into(),
+            params: vec![],
+            locals: vec![],
+            grid: Extent::fixed(1),
+            registers: vec![],
+            body: vec![],
+        };
+        Builder { kernel, open: vec![vec![]] }
+    }
+
+    /// Adds a parameter. Parameters come before locals.
+    pub fn param(&mut self, name: &str, dtype: DType, len: Extent, access: Access) -> Buf {
+        assert!(self.kernel.locals.is_empty(), "parameters come before locals");
+        self.kernel.params.push(Param { name: name.into(), dtype, len, access });
+        Buf(self.kernel.params.len() as u32 - 1)
+    }
+
+    /// Adds a private f32 buffer.
+    pub fn private(&mut self, name: &str, len: i64) -> Buf {
+        self.kernel.locals.push(Local { name: name.into(), dtype: DType::F32, len, space: Space::Private });
+        Buf((self.kernel.params.len() + self.kernel.locals.len()) as u32 - 1)
+    }
+
+    /// The number format of a buffer.
+    pub fn dtype(&self, buf: Buf) -> DType {
+        self.kernel.dtype(buf)
+    }
+
+    fn register(&mut self, name: &str, ty: Type, mutable: bool) -> Reg {
+        self.kernel.registers.push(RegInfo { ty, mutable, name: name.into() });
+        Reg(self.kernel.registers.len() as u32 - 1)
+    }
+
+    fn push(&mut self, stmt: Stmt) {
+        self.open.last_mut().expect("a body is open").push(stmt);
+    }
+
+    /// Appends an instruction whose result is a new immutable register.
+    pub fn inst(&mut self, name: &str, inst: Inst) -> Reg {
+        let ty = self.infer(&inst);
+        let reg = self.register(name, ty, false);
+        self.push(Stmt::Let(reg, inst));
+        reg
+    }
+
+    fn infer(&self, inst: &Inst) -> Type {
+        let ty = |r: &Reg| self.kernel.ty(*r);
+        let with = |r: &Reg, scalar| Type { scalar, lanes: ty(r).lanes };
+        match inst {
+            Inst::Float(_) => scalar(Scalar::F32),
+            Inst::Int(_) => scalar(Scalar::I32),
+            Inst::Index(_) | Inst::Tokens | Inst::Address(_) => scalar(Scalar::Index),
+            Inst::Copy(a) | Inst::Fma(a, ..) | Inst::Select(_, a, _) | Inst::Shuffle(a, _) => ty(a),
+            Inst::Unary(op, a) => match op {
+                Unary::ToI32 | Unary::BitsOf | Unary::IndexToI32 => with(a, Scalar::I32),
+                Unary::ToF32 | Unary::FromBits => with(a, Scalar::F32),
+                Unary::ToIndex => with(a, Scalar::Index),
+                Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Round | Unary::Exp2 => ty(a),
+            },
+            Inst::Binary(_, a, b) => {
+                assert_eq!(ty(a), ty(b), "operands of one type");
+                ty(a)
+            }
+            Inst::Compare(_, a, _) => with(a, Scalar::Bool),
+            Inst::Splat(a, lanes) => Type { scalar: ty(a).scalar, lanes: *lanes },
+            Inst::Extract(a, _) | Inst::Reduce(_, a) => scalar(ty(a).scalar),
+            Inst::Load { buf, lanes, .. } => match self.dtype(*buf) {
+                DType::I32 => Type { scalar: Scalar::I32, lanes: *lanes },
+                DType::F32 | DType::F16 | DType::BF16 => Type { scalar: Scalar::F32, lanes: *lanes },
+            },
+        }
+    }
+
+    /// An f32 constant in each of `lanes` lanes.
+    pub fn float(&mut self, value: f32, lanes: u32) -> Reg {
+        let c = self.inst("c", Inst::Float(value));
+        self.splat(c, lanes)
+    }
+
+    /// An i32 constant in each of `lanes` lanes.
+    pub fn int(&mut self, value: i32, lanes: u32) -> Reg {
+        let c = self.inst("c", Inst::Int(value));
+        self.splat(c, lanes)
+    }
+
+    /// An index constant.
+    pub fn index(&mut self, value: i64) -> Reg {
+        self.inst("n", Inst::Index(value))
+    }
+
+    /// An affine position as a value.
+    pub fn address(&mut self, name: &str, at: impl Into<Affine>) -> Reg {
+        self.inst(name, Inst::Address(at.into()))
+    }
+
+    /// A scalar in each of `lanes` lanes; itself if that is one lane.
+    pub fn splat(&mut self, value: Reg, lanes: u32) -> Reg {
+        if lanes == 1 { value } else { self.inst("s", Inst::Splat(value, lanes)) }
+    }
+
+    /// A new mutable register, set to `value`.
+    pub fn var(&mut self, name: &str, value: Reg) -> Reg {
+        let ty = self.kernel.ty(value);
+        let reg = self.register(name, ty, true);
+        self.push(Stmt::Let(reg, Inst::Copy(value)));
+        reg
+    }
+
+    /// Gives a mutable register a new value.
+    pub fn set(&mut self, var: Reg, value: Inst) {
+        self.push(Stmt::Let(var, value));
+    }
+
+    /// Loads `lanes` consecutive elements.
+    pub fn load(&mut self, name: &str, buf: Buf, at: impl Into<Affine>, lanes: u32) -> Reg {
+        self.inst(name, Inst::Load { buf, at: at.into(), lanes })
+    }
+
+    /// Stores all lanes of a register.
+    pub fn store(&mut self, buf: Buf, at: impl Into<Affine>, value: Reg) {
+        self.push(Stmt::Store { buf, at: at.into(), value });
+    }
+
+    /// Hints that an element will be read soon.
+    pub fn prefetch(&mut self, buf: Buf, at: impl Into<Affine>) {
+        self.push(Stmt::Prefetch { buf, at: at.into() });
+    }
+
+    /// A unary operation.
+    pub fn unary(&mut self, op: Unary, a: Reg) -> Reg {
+        self.inst("u", Inst::Unary(op, a))
+    }
+
+    /// A binary operation.
+    pub fn binary(&mut self, op: Binary, a: Reg, b: Reg) -> Reg {
+        self.inst("b", Inst::Binary(op, a, b))
+    }
+
+    /// `a + b`
+    pub fn add(&mut self, a: Reg, b: Reg) -> Reg {
+        self.binary(Binary::Add, a, b)
+    }
+
+    /// `a - b`
+    pub fn sub(&mut self, a: Reg, b: Reg) -> Reg {
+        self.binary(Binary::Sub, a, b)
+    }
+
+    /// `a * b`
+    pub fn mul(&mut self, a: Reg, b: Reg) -> Reg {
+        self.binary(Binary::Mul, a, b)
+    }
+
+    /// `a / b`
+    pub fn div(&mut self, a: Reg, b: Reg) -> Reg {
+        self.binary(Binary::Div, a, b)
+    }
+
+    /// `a * b + c`, rounded once.
+    pub fn fma(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
+        self.inst("f", Inst::Fma(a, b, c))
+    }
+
+    /// The sum of all lanes, as a scalar.
+    pub fn reduce_add(&mut self, a: Reg) -> Reg {
+        if self.lanes(a) == 1 { a } else { self.inst("r", Inst::Reduce(Reduction::Add, a)) }
+    }
+
+    /// Lanes of a register.
+    pub fn lanes(&self, a: Reg) -> u32 {
+        self.kernel.ty(a).lanes
+    }
+
+    /// The quotient and remainder of an index by a positive constant.
+    pub fn div_rem(&mut self, a: Reg, divisor: i64) -> (Reg, Reg) {
+        let d = self.index(divisor);
+        (self.binary(Binary::Div, a, d), self.binary(Binary::Rem, a, d))
+    }
+
+    /// The parallel loop over `0..grid`.
+    pub fn parallel(&mut self, name: &str, grid: Extent, body: impl FnOnce(&mut Self, Reg)) {
+        self.kernel.grid = grid;
+        self.for_loop(LoopKind::Parallel, name, 0, grid, 1, body);
+    }
+
+    /// `for name in start..end step step`.
+    pub fn for_loop(
+        &mut self,
+        kind: LoopKind,
+        name: &str,
+        start: impl Into<Bound>,
+        end: impl Into<Bound>,
+        step: i64,
+        body: impl FnOnce(&mut Self, Reg),
+    ) {
+        let (start, end) = (start.into(), end.into());
+        let var = self.register(name, scalar(Scalar::Index), false);
+        self.open.push(vec![]);
+        body(self, var);
+        let body = self.open.pop().expect("the loop is open");
+        self.push(Stmt::For { kind, var, start, end, step, body });
+    }
+
+    /// A serial loop with step 1.
+    pub fn serial(
+        &mut self,
+        name: &str,
+        start: impl Into<Bound>,
+        end: impl Into<Bound>,
+        body: impl FnOnce(&mut Self, Reg),
+    ) {
+        self.for_loop(LoopKind::Serial, name, start, end, 1, body);
+    }
+
+    /// Runs one of two bodies.
+    pub fn if_else(&mut self, condition: Reg, then: impl FnOnce(&mut Self), otherwise: impl FnOnce(&mut Self)) {
+        self.open.push(vec![]);
+        then(self);
+        let then = self.open.pop().expect("the branch is open");
+        self.open.push(vec![]);
+        otherwise(self);
+        let otherwise = self.open.pop().expect("the branch is open");
+        self.push(Stmt::If { condition, then, otherwise });
+    }
+
+    /// `a < b` on indices or floats.
+    pub fn less(&mut self, a: Reg, b: Reg) -> Reg {
+        self.inst("lt", Inst::Compare(Compare::Lt, a, b))
+    }
+
+    /// The finished kernel.
+    pub fn finish(mut self) -> Kernel {
+        self.kernel.body = self.open.pop().expect("the body is open");
+        assert!(self.open.is_empty(), "every loop is closed");
+        self.kernel
+    }
+}
