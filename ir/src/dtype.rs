@@ -54,7 +54,7 @@ impl DType {
         }
     }
 
-    /// Writes `value` as element `index` of a little-endian buffer, rounding to nearest even.
+    /// Writes `value` as element `index` of a little-endian buffer, rounding to f32 and from there to nearest even.
     ///
     /// # Panics
     /// If the element lies outside `bytes`.
@@ -63,8 +63,9 @@ impl DType {
         match self {
             DType::F32 => bytes[at..at + 4].copy_from_slice(&(value as f32).to_le_bytes()),
             DType::I32 => bytes[at..at + 4].copy_from_slice(&(value as i32).to_le_bytes()),
-            DType::F16 => bytes[at..at + 2].copy_from_slice(&half::f16::from_f64(value).to_le_bytes()),
-            DType::BF16 => bytes[at..at + 2].copy_from_slice(&half::bf16::from_f64(value).to_le_bytes()),
+            // The conversions of `half` from f64 look at 20 bits of the mantissa only and round some f32 wrongly.
+            DType::F16 => bytes[at..at + 2].copy_from_slice(&half::f16::from_f32(value as f32).to_le_bytes()),
+            DType::BF16 => bytes[at..at + 2].copy_from_slice(&half::bf16::from_f32(value as f32).to_le_bytes()),
         }
     }
 }
