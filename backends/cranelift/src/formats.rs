@@ -28,6 +28,16 @@ fn int(b: &mut FunctionBuilder<'_>, width: Width, bits: u32) -> Value {
     }
 }
 
+/// `bits` in each of eight 16-bit lanes.
+fn int16(b: &mut FunctionBuilder<'_>, bits: u16) -> Value {
+    let constant = b
+        .func
+        .dfg
+        .constants
+        .insert(ConstantData::from(bits.to_le_bytes().repeat(8)));
+    b.ins().vconst(types::I16X8, constant)
+}
+
 /// `value` in each lane.
 fn float(b: &mut FunctionBuilder<'_>, width: Width, value: f32) -> Value {
     match width {
@@ -66,49 +76,67 @@ pub(crate) fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, lanes: [u
     b.ins().shuffle(x, y, lanes)
 }
 
-/// Eight 16-bit elements as the upper halves of twice four I32 lanes, whose lower halves are zero.
-pub(crate) fn unpack_halves(b: &mut FunctionBuilder<'_>, halves: Value) -> [Value; 2] {
+/// Eight 16-bit elements as twice four F32 lanes.
+pub(crate) fn widen_vector(b: &mut FunctionBuilder<'_>, dtype: DType, halves: Value) -> [Value; 2] {
     const LOW: [u8; 16] = [0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23];
-    let zero = int(b, Width::Four, 0);
+    let halves = cast(b, types::I16X8, halves);
+    // The lower and upper 16 bits of each f32.
+    let (lower, upper) = match dtype {
+        DType::F16 => {
+            let shifted = b.ins().sshr_imm_u(halves, 3);
+            let mask = int16(b, 0x8fff);
+            let moved = b.ins().band(shifted, mask);
+            let largest = int16(b, 0x7c00);
+            let exponent = b.ins().band(halves, largest);
+            let special = b.ins().icmp(IntCC::Equal, exponent, largest);
+            let exponent = int16(b, 0x7f80);
+            let exponent = b.ins().band(special, exponent);
+            (b.ins().ishl_imm_u(halves, 13), b.ins().bor(moved, exponent))
+        }
+        _ => (int16(b, 0), halves),
+    };
     [LOW, LOW.map(|lane| lane + 8)].map(|lanes| {
-        let upper = shuffle(b, zero, halves, lanes);
-        cast(b, types::I32X4, upper)
+        let value = shuffle(b, lower, upper, lanes);
+        let value = cast(b, types::F32X4, value);
+        correct_bias(b, Width::Four, dtype, value)
     })
+}
+
+/// An F32 from a 16-bit element.
+pub(crate) fn widen_scalar(b: &mut FunctionBuilder<'_>, dtype: DType, half: Value) -> Value {
+    let half = b.ins().uextend(types::I32, half);
+    let upper = b.ins().ishl_imm_u(half, 16);
+    let bits = match dtype {
+        DType::F16 => {
+            let shifted = b.ins().sshr_imm_u(upper, 3);
+            let moved = b.ins().band_imm_u(shifted, 0x8fff_ffff);
+            let exponent = b.ins().band_imm_u(half, 0x7c00);
+            let special = b.ins().icmp_imm_s(IntCC::Equal, exponent, 0x7c00);
+            let with_exponent = b.ins().bor_imm_u(moved, 0x7f80_0000);
+            b.ins().select(special, with_exponent, moved)
+        }
+        _ => upper,
+    };
+    let value = cast(b, types::F32, bits);
+    correct_bias(b, Width::One, dtype, value)
+}
+
+/// The second half of the way from f16.
+///
+/// The first half put the five bits of the exponent into the low bits of the new field, or all ones for infinities and
+/// NaNs. What the field counts from is then too low by 112, and the multiplication corrects that, exactly, and for
+/// subnormals as well.
+fn correct_bias(b: &mut FunctionBuilder<'_>, width: Width, dtype: DType, value: Value) -> Value {
+    if dtype != DType::F16 {
+        return value;
+    }
+    let scale = float(b, width, 2f32.powi(112));
+    b.ins().fmul(value, scale)
 }
 
 /// Twice four I32 lanes of at most 0xffff as eight 16-bit elements.
 pub(crate) fn pack_halves(b: &mut FunctionBuilder<'_>, low: Value, high: Value) -> Value {
     b.ins().unarrow(low, high)
-}
-
-/// F32 lanes from 16-bit elements, which stand in the upper halves of I32 lanes.
-pub(crate) fn widen(b: &mut FunctionBuilder<'_>, width: Width, dtype: DType, upper: Value) -> Value {
-    if dtype == DType::BF16 {
-        return cast(b, width.float(), upper);
-    }
-    // The exponent goes to the low five bits of its new field; a multiplication corrects the bias, exactly and for
-    // subnormals as well.
-    let shifted = b.ins().sshr_imm_u(upper, 3);
-    let mask = int(b, width, 0x8fff_ffff);
-    let small = b.ins().band(shifted, mask);
-    let small = cast(b, width.float(), small);
-    let scale = float(b, width, 2f32.powi(112));
-    let value = b.ins().fmul(small, scale);
-    // Infinities and NaNs became 2^16 and more: they get the largest exponent.
-    let magnitude = b.ins().fabs(value);
-    let limit = float(b, width, 65536.0);
-    let special = b.ins().fcmp(FloatCC::GreaterThanOrEqual, magnitude, limit);
-    let exponent = int(b, width, 0x7f80_0000);
-    let exponent = match width {
-        Width::One => {
-            let zero = int(b, width, 0);
-            b.ins().select(special, exponent, zero)
-        }
-        Width::Four => b.ins().band(special, exponent),
-    };
-    let bits = cast(b, width.int(), value);
-    let bits = b.ins().bor(bits, exponent);
-    cast(b, width.float(), bits)
 }
 
 /// 16-bit elements in the lower halves of I32 lanes, from F32 lanes: rounded to nearest even, NaNs stay NaNs.

@@ -6,7 +6,7 @@ use rwkvc_ir::DType;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Reg};
 
 use crate::emitter::Emitter;
-use crate::formats::{cast, narrow, pack_halves, unpack_halves, widen};
+use crate::formats::{cast, narrow, pack_halves, widen_scalar, widen_vector};
 use crate::shape::{Width, width};
 
 /// Bytes of a vector.
@@ -41,6 +41,9 @@ impl Emitter<'_, '_> {
             let value = self.scalar(reg)?;
             let value = match factor.wrapping_mul(scale) {
                 1 => value,
+                factor if factor.count_ones() == 1 => {
+                    self.b.ins().ishl_imm_u(value, i64::from(factor.trailing_zeros()))
+                }
                 factor => self.b.ins().imul_imm_s(value, factor),
             };
             sum = self.b.ins().iadd(sum, value);
@@ -102,21 +105,19 @@ impl Emitter<'_, '_> {
             (DType::F16 | DType::BF16, Width::One) => (0..lanes)
                 .map(|i| {
                     let half = b.ins().load(types::I16, flags, address, offset + i * size);
-                    let bits = b.ins().uextend(types::I32, half);
-                    let upper = b.ins().ishl_imm_u(bits, 16);
-                    widen(b, Width::One, dtype, upper)
+                    widen_scalar(b, dtype, half)
                 })
                 .collect(),
             (DType::F16 | DType::BF16, Width::Four) if lanes == 4 => {
                 let half = b.ins().load(types::F64, flags, address, offset);
                 let halves = b.ins().scalar_to_vector(types::F64X2, half);
-                let [low, _] = unpack_halves(b, halves);
-                vec![widen(b, Width::Four, dtype, low)]
+                let [low, _] = widen_vector(b, dtype, halves);
+                vec![low]
             }
             (DType::F16 | DType::BF16, Width::Four) => (0..lanes * size / VECTOR)
                 .flat_map(|i| {
                     let halves = b.ins().load(types::I16X8, flags, address, offset + i * VECTOR);
-                    unpack_halves(b, halves).map(|upper| widen(b, Width::Four, dtype, upper))
+                    widen_vector(b, dtype, halves)
                 })
                 .collect(),
         };

@@ -1,8 +1,6 @@
 //! Conversions of the 16-bit formats against `DType`, over all 16-bit elements and a dense set of f32.
 
-mod loaded;
-
-use loaded::{Loaded, host};
+use crate::loaded::{Loaded, host};
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Extent, Kernel};

@@ -1,0 +1,141 @@
+//! What objects contain, and what the backend refuses.
+
+use object::{Object, ObjectSection, ObjectSymbol};
+use rwkvc_backend_api::{Arch, Backend, Listing, LowerError, Target};
+use rwkvc_backend_cranelift::CraneliftBackend;
+use rwkvc_ir::DType;
+use rwkvc_ir::kernel::{Inst, Kernel, Local, Scalar, Space, Unary};
+
+use crate::kernels::{arithmetic, control, single};
+
+fn target(arch: Arch, extensions: &[&str]) -> Target {
+    Target {
+        arch,
+        extensions: extensions.iter().map(|e| e.to_string()).collect(),
+        cpu: "generic".into(),
+    }
+}
+
+/// All targets that differ in what Cranelift emits.
+fn targets() -> [Target; 3] {
+    let v3 = [
+        "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "popcnt", "sse4.2",
+    ];
+    [
+        target(Arch::X86_64, &["avx", "fma"]),
+        target(Arch::X86_64, &v3),
+        target(Arch::Aarch64, &["neon"]),
+    ]
+}
+
+fn all_kernels() -> Vec<Kernel> {
+    let arithmetic = [1, 2, 4, 8, 16, 64].map(arithmetic);
+    let control = [DType::F32, DType::F16, DType::BF16].map(control);
+    arithmetic.into_iter().chain(control).collect()
+}
+
+#[test]
+fn objects_stand_alone() {
+    let kernels = all_kernels();
+    for target in targets() {
+        let bytes = CraneliftBackend
+            .lower(&kernels, &target)
+            .expect("kernels compile");
+        let file = object::File::parse(&*bytes).expect("an object");
+        let expected = match target.arch {
+            Arch::X86_64 => object::Architecture::X86_64,
+            Arch::Aarch64 => object::Architecture::Aarch64,
+        };
+        assert_eq!(file.architecture(), expected);
+        assert_eq!(
+            file.symbols().filter(|s| s.is_undefined()).count(),
+            0,
+            "undefined symbols for {target:?}"
+        );
+        for section in file.sections() {
+            let name = section.name().expect("a name");
+            assert_eq!(
+                section.relocations().count(),
+                0,
+                "relocations of {name} for {target:?}"
+            );
+        }
+        for kernel in &kernels {
+            let symbol = file
+                .symbol_by_name(&kernel.name)
+                .expect("a symbol for each kernel");
+            assert!(symbol.is_global() && symbol.size() > 0, "{}", kernel.name);
+        }
+        assert_eq!(
+            bytes,
+            CraneliftBackend
+                .lower(&kernels, &target)
+                .expect("kernels compile"),
+            "deterministic"
+        );
+    }
+}
+
+#[test]
+fn listings_show_every_kernel() {
+    let kernels = [arithmetic(4), control(DType::F16)];
+    for target in targets() {
+        let clif = CraneliftBackend
+            .listing(&kernels, &target, Listing::Clif)
+            .expect("a listing");
+        assert_eq!(clif.matches("function %").count(), 2, "{clif}");
+        let asm = CraneliftBackend
+            .listing(&kernels, &target, Listing::Asm)
+            .expect("a listing");
+        let multiply_add = if target.arch == Arch::X86_64 {
+            "vfmadd"
+        } else {
+            "fmla"
+        };
+        assert!(
+            asm.contains(multiply_add) && asm.contains("; kernel control_f16"),
+            "{asm}"
+        );
+    }
+    let error = CraneliftBackend
+        .listing(&kernels, &targets()[0], Listing::Llvm)
+        .expect_err("no LLVM IR");
+    assert_eq!(error.to_string(), "backend `cranelift` cannot print Llvm");
+}
+
+fn refusal(kernel: Kernel, target: &Target) -> String {
+    let error: LowerError = CraneliftBackend.lower(&[kernel], target).expect_err("a refusal");
+    error.to_string()
+}
+
+#[test]
+fn refusals_name_what_is_wrong() {
+    let [host, ..] = targets();
+    let exp2 = single("e", Scalar::F32, |x| Inst::Unary(Unary::Exp2, x));
+    assert_eq!(
+        refusal(exp2, &host),
+        "backend `cranelift`: kernel `e`: `exp2` exists on GPUs only; it must be expanded"
+    );
+    let shuffle = single("s", Scalar::I32, |x| Inst::Shuffle(x, 1));
+    assert_eq!(
+        refusal(shuffle, &host),
+        "backend `cranelift`: kernel `s`: `shuffle` exists on GPUs only"
+    );
+    let mut large = single("l", Scalar::F32, Inst::Copy);
+    large.locals.push(Local {
+        name: "big".into(),
+        dtype: DType::F32,
+        len: 1 << 40,
+        space: Space::Private,
+    });
+    assert!(refusal(large, &host).contains("locals up to %big take 4398046511104 bytes"));
+    let copy = single("c", Scalar::F32, Inst::Copy);
+    assert_eq!(
+        refusal(copy.clone(), &target(Arch::X86_64, &["avx", "avx2"])),
+        "backend `cranelift`: x86-64 code needs the extension `fma`, which the target lacks"
+    );
+    let twice = CraneliftBackend
+        .lower(&[copy.clone(), copy], &host)
+        .expect_err("a name taken twice");
+    assert!(twice.to_string().contains("kernel `c`"), "{twice}");
+}
