@@ -1,3 +1,6 @@
 //! The tiny runtime.
 
+mod memory;
+
 pub mod manifest;
+pub mod object;
