@@ -1,7 +1,8 @@
 //! The chat format of the World and G1 models.
 //!
 //! A conversation is plain text: turns that begin with `User: `, `Assistant: ` or `System: ` and are separated by a
-//! blank line. The model cards therefore advise to have no blank line within a message: see [`Message`].
+//! blank line. The model cards therefore advise to have no blank line within a user's message: see [`Message`].
+//! The prompts are those of the RWKV7-G1 model card, the cleaning of messages is that of ChatRWKV's `API_DEMO_CHAT.py`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -82,7 +83,7 @@ pub enum Thinking {
     Short,
     /// It reasons a lot. For models of 2025-09-22 and later.
     Long,
-    /// It is made to believe that it has reasoned, for better answers than with `Off` at the same speed.
+    /// It is shown an empty reasoning as its own and answers at once.
     Skipped,
 }
 
