@@ -21,6 +21,9 @@
 //! **Invariant:** `thread` loops have a fixed extent; all threads of a block reach every `barrier` and `shuffle`.
 
 pub mod builder;
+pub mod parse;
+pub mod text;
+mod typing;
 
 use crate::DType;
 
