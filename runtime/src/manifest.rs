@@ -1,9 +1,16 @@
 //! What an artifact says about itself: everything the runtime needs to run the code, as JSON.
 
+mod check;
+
 use serde::{Deserialize, Serialize};
+
+pub use check::ManifestError;
 
 /// The format version this runtime reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// What weight buffers are aligned to in an artifact.
+pub const WEIGHT_ALIGN: u64 = 64;
 
 /// The contents of an artifact except the code and the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,8 +27,8 @@ pub struct Manifest {
     pub backend: String,
     /// The passes that ran, in order.
     pub passes: Vec<String>,
-    /// Symbol names of the kernels in the code object.
-    pub kernels: Vec<String>,
+    /// The kernels in the code object.
+    pub kernels: Vec<KernelInfo>,
     /// The weight buffers, in the order that [`Arg::Weight`] counts.
     pub weights: Vec<WeightInfo>,
     /// The parts of a state, back to back f32 values in this order.
@@ -30,6 +37,36 @@ pub struct Manifest {
     pub arena_bytes: u64,
     /// The compiled shapes of the step.
     pub programs: Vec<Program>,
+}
+
+impl Manifest {
+    /// Sets [`WeightInfo::bytes`] and [`WeightInfo::offset`] of all weights: one after the other, aligned.
+    ///
+    /// # Errors
+    /// If a weight has an unknown dtype or impossible shape.
+    pub fn place_weights(&mut self) -> Result<(), ManifestError> {
+        let mut offset = 0u64;
+        for weight in &mut self.weights {
+            weight.bytes = weight.expected_bytes()?;
+            weight.offset = offset;
+            let end = offset
+                .checked_add(weight.bytes)
+                .and_then(|n| n.checked_next_multiple_of(WEIGHT_ALIGN));
+            offset = end.ok_or_else(|| weight.error("ends beyond any file".into()))?;
+        }
+        Ok(())
+    }
+
+    /// f32 values in a state.
+    pub fn state_len(&self) -> u64 {
+        let end = |slot: &StateSlot| slot.elements().and_then(|n| n.checked_add(slot.offset));
+        self.state.last().and_then(end).unwrap_or(0)
+    }
+
+    /// The program of a kind.
+    pub fn program(&self, kind: ProgramKind) -> Option<&Program> {
+        self.programs.iter().find(|p| p.kind == kind)
+    }
 }
 
 /// Facts about the model.
@@ -64,6 +101,54 @@ pub struct TargetInfo {
     pub arch: String,
     /// Required instruction set extensions, by LLVM's names (`avx2`, `avx512f` …).
     pub extensions: Vec<String>,
+}
+
+/// A count that may depend on `tokens`, the number of tokens of a call: `fixed + per_token * tokens`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// The part that does not depend on the number of tokens.
+    pub fixed: u64,
+    /// How much each token adds.
+    pub per_token: u64,
+}
+
+impl Size {
+    /// The value for some tokens; `None` if it does not fit.
+    pub fn at(self, tokens: usize) -> Option<u64> {
+        self.per_token.checked_mul(tokens as u64)?.checked_add(self.fixed)
+    }
+}
+
+/// One function of the code object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelInfo {
+    /// Its symbol name.
+    pub symbol: String,
+    /// Iterations of its parallel loop.
+    pub grid: Size,
+    /// The buffers it takes, in order.
+    pub params: Vec<ParamInfo>,
+}
+
+/// One buffer that a kernel takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParamInfo {
+    /// The bytes that the kernel may touch.
+    pub bytes: Size,
+    /// What it does with them.
+    pub access: Access,
+}
+
+/// What a kernel does with a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Only loads; no other buffer of the launch overlaps it for writing.
+    Read,
+    /// Only stores.
+    Write,
+    /// Loads and stores.
+    ReadWrite,
 }
 
 /// One weight buffer.
@@ -101,10 +186,21 @@ pub struct Program {
     pub kind: ProgramKind,
     /// The most tokens of one call; a decode program takes exactly 1.
     pub max_tokens: usize,
-    /// Extra results: `(name, arena offset in bytes, f32 elements per token)`; only programs built to be verified have any.
-    pub probes: Vec<(String, u64, usize)>,
+    /// Extra results; only programs built to be verified have any.
+    pub probes: Vec<Probe>,
     /// The launches, in order. Each starts when the one before is complete.
     pub launches: Vec<Launch>,
+}
+
+/// A value in the arena that can be read after a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What it is: the name of a graph output.
+    pub name: String,
+    /// Byte offset into the arena.
+    pub offset: u64,
+    /// Its length in f32 values.
+    pub elements: Size,
 }
 
 /// What a program takes and gives.
@@ -119,13 +215,21 @@ pub enum ProgramKind {
     Score,
 }
 
+impl std::fmt::Display for ProgramKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ProgramKind::Decode => "decode",
+            ProgramKind::Prefill => "prefill",
+            ProgramKind::Score => "score",
+        })
+    }
+}
+
 /// One call of a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
     /// Index into [`Manifest::kernels`].
     pub kernel: usize,
-    /// Iterations of the parallel loop: `grid.0 + grid.1 * tokens`.
-    pub grid: (u64, u64),
     /// One per parameter of the kernel.
     pub args: Vec<Arg>,
     /// Weight bytes that the launch reads, for the bench.

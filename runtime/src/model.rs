@@ -1,0 +1,214 @@
+//! A model that is ready to run: checked manifest, loaded code and weights in memory.
+
+mod step;
+
+use crate::artifact::{Artifact, ArtifactError};
+use crate::buffer::OutOfMemory;
+use crate::machine::{self, MachineError};
+use crate::manifest::{Manifest, ManifestError, ProgramKind, WeightInfo};
+use crate::object::{Code, KernelFn, ObjectError};
+use crate::state::{State, StateLayout};
+use crate::weights::WeightData;
+use crate::workspace::{Workspace, WorkspaceError, WorkspaceOptions};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use step::StepError;
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be used.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The manifest is not consistent.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// This machine cannot run the code.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The code cannot be loaded.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The code lacks a kernel that the manifest names.
+    #[error("the code has no kernel `{symbol}`")]
+    Kernel {
+        /// Its name.
+        symbol: String,
+    },
+    /// A weight is not what the manifest says.
+    #[error("weight `{name}` {reason}")]
+    Weight {
+        /// Its name.
+        name: String,
+        /// What is the matter.
+        reason: String,
+    },
+    /// There are more or fewer weights than the manifest has.
+    #[error("{found} weights, expected {expected}")]
+    WeightCount {
+        /// Weights given.
+        found: usize,
+        /// Weights in the manifest.
+        expected: usize,
+    },
+}
+
+/// A loaded model. It never changes; clones share it, and any number of threads may use it, each with a [`Workspace`]
+/// and [`State`]s of its own.
+#[derive(Clone, Debug)]
+pub struct Model(Arc<Loaded>);
+
+#[derive(Debug)]
+struct Loaded {
+    manifest: Manifest,
+    /// By index of [`Manifest::kernels`]. They point into `code`.
+    kernels: Vec<KernelFn>,
+    /// Kept for the kernels.
+    _code: Code,
+    weights: Vec<WeightData>,
+    layout: Arc<StateLayout>,
+}
+
+impl Model {
+    /// Opens an artifact and loads it.
+    ///
+    /// # Errors
+    /// If the file is not a sound artifact, or this machine lacks something that the code needs.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        Self::from_artifact(Artifact::open(path)?)
+    }
+
+    /// Loads an open artifact.
+    ///
+    /// # Errors
+    /// If this machine lacks something that the code needs, or the code is not sound.
+    pub fn from_artifact(artifact: Artifact) -> Result<Self, LoadError> {
+        machine::check(&artifact.manifest().target)?;
+        let code = Code::load(artifact.code())?;
+        let count = artifact.manifest().weights.len();
+        let ranges: Vec<_> = (0..count).filter_map(|i| artifact.weight_range(i)).collect();
+        let (manifest, map) = artifact.into_parts();
+        let weights = ranges
+            .into_iter()
+            .map(|range| WeightData::mapped(Arc::clone(&map), range))
+            .collect();
+        Self::link(manifest, code, weights)
+    }
+
+    /// A model that was compiled just now: its code is an object in memory. Offsets of weights are not used.
+    ///
+    /// # Errors
+    /// If the parts do not fit together, or this machine cannot run the code.
+    pub fn from_parts(
+        manifest: Manifest,
+        object: &[u8],
+        weights: Vec<WeightData>,
+    ) -> Result<Self, LoadError> {
+        manifest.check()?;
+        machine::check(&manifest.target)?;
+        Self::link(manifest, Code::load(object)?, weights)
+    }
+
+    /// Takes a checked manifest.
+    fn link(manifest: Manifest, code: Code, weights: Vec<WeightData>) -> Result<Self, LoadError> {
+        let kernels = manifest
+            .kernels
+            .iter()
+            .map(|k| {
+                code.kernel(&k.symbol).ok_or_else(|| LoadError::Kernel {
+                    symbol: k.symbol.clone(),
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        let (found, expected) = (weights.len(), manifest.weights.len());
+        if found != expected {
+            return Err(LoadError::WeightCount { found, expected });
+        }
+        for (info, data) in manifest.weights.iter().zip(&weights) {
+            check_weight(info, data).map_err(|reason| LoadError::Weight {
+                name: info.name.clone(),
+                reason,
+            })?;
+        }
+        let layout = Arc::new(StateLayout::of(&manifest));
+        Ok(Model(Arc::new(Loaded {
+            manifest,
+            kernels,
+            _code: code,
+            weights,
+            layout,
+        })))
+    }
+
+    /// What the model says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.manifest
+    }
+
+    /// The number of tokens it knows, and of logits it gives.
+    pub fn vocab(&self) -> usize {
+        self.0.manifest.model.vocab
+    }
+
+    /// Whether a program was compiled.
+    pub fn has(&self, kind: ProgramKind) -> bool {
+        self.0.manifest.program(kind).is_some()
+    }
+
+    /// The state before any token.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn new_state(&self) -> Result<State, OutOfMemory> {
+        let mut state = State::zeroed(Arc::clone(&self.0.layout))?;
+        for slot in &self.0.layout.slots {
+            let init = slot
+                .init
+                .and_then(|i| self.0.weights.get(i))
+                .and_then(WeightData::bytes);
+            if let Some(bytes) = init {
+                // The manifest's check: as many f32 values as the slot has, within the state.
+                let start = slot.offset as usize * 4;
+                state.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+        Ok(state)
+    }
+
+    /// The memory that steps need besides the state: one per thread of the caller.
+    ///
+    /// # Errors
+    /// If memory or threads are not to be had.
+    pub fn workspace(&self, options: &WorkspaceOptions) -> Result<Workspace, WorkspaceError> {
+        Workspace::new(self, options)
+    }
+
+    pub(crate) fn layout(&self) -> &Arc<StateLayout> {
+        &self.0.layout
+    }
+
+    pub(crate) fn kernel(&self, index: usize) -> KernelFn {
+        self.0.kernels[index]
+    }
+
+    pub(crate) fn weight(&self, index: usize) -> *const u8 {
+        self.0.weights[index].bytes().unwrap_or_default().as_ptr()
+    }
+
+    pub(crate) fn is(&self, other: &Model) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+fn check_weight(info: &WeightInfo, data: &WeightData) -> Result<(), String> {
+    let bytes = data.bytes().ok_or("is outside of its file")?;
+    if bytes.len() as u64 != info.bytes {
+        return Err(format!("has {} bytes, expected {}", bytes.len(), info.bytes));
+    }
+    let align = info.element_size().unwrap_or(1);
+    if !(bytes.as_ptr() as u64).is_multiple_of(align) {
+        return Err(format!("is not aligned to its {align}-byte elements"));
+    }
+    Ok(())
+}

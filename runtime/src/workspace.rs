@@ -1,0 +1,190 @@
+//! What a step needs besides the model and the state: scratch memory, room for the logits, and threads.
+
+use crate::buffer::{Buffer, OutOfMemory};
+use crate::manifest::{Arg, Program, ProgramKind};
+use crate::model::Model;
+use crate::pool::{Job, Pool, Task};
+use crate::state::State;
+
+/// How a workspace runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkspaceOptions {
+    /// Threads of a step, from 1 to 1024. Results do not depend on it.
+    pub threads: usize,
+    /// Keep each further thread on a core of its own (Linux). The calling thread is left where it is.
+    pub pin: bool,
+}
+
+/// One thread for each core that this process may use.
+impl Default for WorkspaceOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(crate::pool::MAX_THREADS);
+        WorkspaceOptions { threads, pin: false }
+    }
+}
+
+/// Why there is no workspace.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkspaceError {
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+    /// No threads.
+    #[error("the threads cannot be started: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Memory and threads for the steps of one model. All of it is allocated when it is made.
+pub struct Workspace {
+    // First, so that the threads end before the memory they know of is gone.
+    pool: Pool,
+    programs: Vec<Prepared>,
+    arena: Buffer,
+    logits: Buffer,
+    tokens: Buffer,
+    /// Keeps code and weights alive.
+    model: Model,
+    /// Index of the program that ran last, and its tokens.
+    last: Option<(usize, usize)>,
+}
+
+/// A program with the addresses of its buffers.
+struct Prepared {
+    tasks: Vec<Task>,
+    /// Of all launches, back to back.
+    pointers: Vec<*mut u8>,
+    /// Indices of pointers into the state, which differs from call to call, and their offsets in it.
+    state: Vec<(usize, usize)>,
+}
+
+// SAFETY: the pointers are to memory that the workspace owns or that the model, which is `Sync`, keeps; those into a state
+// are set anew for each call. No thread of the pool uses them between calls.
+unsafe impl Send for Workspace {}
+
+impl Workspace {
+    pub(crate) fn new(model: &Model, options: &WorkspaceOptions) -> Result<Self, WorkspaceError> {
+        let manifest = model.manifest();
+        let arena = Buffer::zeroed(manifest.arena_bytes)?;
+        // The manifest's check bounds both.
+        let most = |f: &dyn Fn(&Program) -> u64| manifest.programs.iter().map(f).max().unwrap_or(0);
+        let tokens = Buffer::zeroed(most(&|p| p.max_tokens as u64 * 4))?;
+        let vocab = manifest.model.vocab as u64;
+        let logits = Buffer::zeroed(most(&|p| match p.kind {
+            ProgramKind::Score => p.max_tokens as u64 * vocab * 4,
+            ProgramKind::Decode | ProgramKind::Prefill => vocab * 4,
+        }))?;
+        let prepare = |program: &Program| {
+            let mut prepared = Prepared {
+                tasks: vec![],
+                pointers: vec![],
+                state: vec![],
+            };
+            for launch in &program.launches {
+                let kernel = model.kernel(launch.kernel);
+                let grid = manifest.kernels[launch.kernel].grid;
+                prepared.tasks.push(Task {
+                    kernel,
+                    first: prepared.pointers.len(),
+                    grid,
+                });
+                for arg in &launch.args {
+                    let pointer = match *arg {
+                        Arg::Weight(i) => model.weight(i).cast_mut(),
+                        Arg::Arena(offset) => arena.pointer().wrapping_add(offset as usize),
+                        Arg::Tokens => tokens.pointer(),
+                        Arg::Logits => logits.pointer(),
+                        Arg::State(offset) => {
+                            prepared.state.push((prepared.pointers.len(), offset as usize));
+                            std::ptr::null_mut()
+                        }
+                    };
+                    prepared.pointers.push(pointer);
+                }
+            }
+            prepared
+        };
+        let programs = manifest.programs.iter().map(prepare).collect();
+        let pool = Pool::new(options.threads, options.pin)?;
+        Ok(Workspace {
+            pool,
+            programs,
+            arena,
+            logits,
+            tokens,
+            model: model.clone(),
+            last: None,
+        })
+    }
+
+    /// Threads of a step.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The extra results of the call that came last (of its last chunk): names and f32 values. Only models compiled with
+    /// probes have any.
+    pub fn probes(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        let run = self
+            .last
+            .map(|(program, tokens)| (&self.model.manifest().programs[program].probes, tokens));
+        run.into_iter().flat_map(move |(probes, tokens)| {
+            probes.iter().filter_map(move |probe| {
+                let start = probe.offset as usize / 4;
+                let len = usize::try_from(probe.elements.at(tokens)?).ok()?;
+                Some((
+                    probe.name.as_str(),
+                    self.arena.floats().get(start..start.checked_add(len)?)?,
+                ))
+            })
+        })
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The logits of `count` tokens of the call that came last.
+    pub(crate) fn logits(&self, count: usize) -> &[f32] {
+        &self.logits.floats()[..count * self.model.vocab()]
+    }
+
+    /// Runs a program. The state must be of this model, and the tokens as many as the program takes and all within the
+    /// vocabulary: [`Model`] has checked that.
+    pub(crate) fn run(
+        &mut self,
+        program: usize,
+        state: &mut State,
+        tokens: &[u32],
+        times: Option<&mut [u64]>,
+    ) {
+        let prepared = &mut self.programs[program];
+        let places = bytemuck::cast_slice_mut::<u8, u32>(self.tokens.bytes_mut());
+        places[..tokens.len()].copy_from_slice(tokens);
+        for (pointer, offset) in &prepared.state {
+            prepared.pointers[*pointer] = state.pointer().wrapping_add(*offset);
+        }
+        let job = Job {
+            tasks: &prepared.tasks,
+            pointers: &prepared.pointers,
+            tokens: tokens.len(),
+        };
+        // SAFETY: `Manifest::check` has compared every buffer with what its kernel declares to touch for up to
+        // `max_tokens` tokens, and that nothing written overlaps; iterations of a grid are independent by the contract
+        // of kernels. Arena, logits and tokens belong to this workspace and the state is borrowed, all of them
+        // uniquely; weights are only read. `model` keeps code and weights alive.
+        unsafe { self.pool.run(&job, times) };
+        self.last = Some((program, tokens.len()));
+    }
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace")
+            .field("threads", &self.threads())
+            .field("arena", &self.arena)
+            .field("logits", &self.logits)
+            .finish_non_exhaustive()
+    }
+}
