@@ -1,4 +1,39 @@
-//! The tiny runtime.
+//! Runs compiled models: the end of the line from checkpoint to token.
+//!
+//! ```text
+//! Artifact ──┐
+//!            ├─> Model ──> Workspace + State ──> logits ──> Sampler ──> Tokenizer ──> text
+//! manifest, ─┘  (shared)   (one per caller)
+//! code, weights
+//! ```
+//!
+//! A [`Model`] comes from an artifact, the one file that `rwkvc compile` writes, or from parts in memory that were
+//! compiled just now; both take the same way. It never changes. A [`Workspace`] has the scratch memory and the threads of
+//! one caller, and a [`State`] is all that the model remembers of one text.
+//!
+//! ```no_run
+//! use rwkvc_runtime::{Model, WorkspaceOptions};
+//!
+//! let model = Model::open("model.rwkvc".as_ref())?;
+//! let mut workspace = model.workspace(&WorkspaceOptions::default())?;
+//! let mut state = model.new_state()?;
+//!
+//! // Read the prompt, then write 20 tokens, each the most likely one.
+//! let mut logits = model.prefill(&mut workspace, &mut state, &[510, 6, 2])?;
+//! for _ in 0..20 {
+//!     let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap_or(0);
+//!     logits = model.step(&mut workspace, &mut state, best as u32)?;
+//! }
+//! state.save("story.state".as_ref())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Invariant:** this crate knows nothing of graphs and kernels but their manifest, and depends on no compiler crate.
+//! **Invariant:** code runs only after [`Manifest::check`]: every buffer of every launch is as large as its kernel says.
+//! **Invariant:** a step allocates nothing, and its results do not depend on the number of threads.
+
+#[cfg(target_endian = "big")]
+compile_error!("weights and states are stored, mapped and used as little-endian numbers");
 
 mod buffer;
 mod memory;
@@ -18,8 +53,8 @@ pub mod state;
 pub mod text;
 pub mod tokenizer;
 
-pub use buffer::{Buffer, OutOfMemory};
 pub use artifact::{Artifact, ArtifactWriter};
+pub use buffer::{Buffer, OutOfMemory};
 pub use manifest::Manifest;
 pub use model::Model;
 pub use pending::remove_pending_files;

@@ -23,6 +23,9 @@ use std::time::Instant;
 /// The most threads of a pool.
 pub(crate) const MAX_THREADS: usize = 1024;
 
+/// Kernels keep private buffers on the stack: as much of it as a main thread has.
+const STACK: usize = 8 << 20;
+
 /// One launch, ready to run.
 #[derive(Clone, Copy)]
 pub(crate) struct Task {
@@ -93,6 +96,7 @@ impl Pool {
             let name = format!("rwkvc-{thread}");
             let worker = std::thread::Builder::new()
                 .name(name)
+                .stack_size(STACK)
                 .spawn(move || shared.work(thread))?;
             let pinned = core.map_or(Ok(()), |core| affinity::pin(&worker, core));
             pool.workers.push(worker);

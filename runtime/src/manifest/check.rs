@@ -11,6 +11,8 @@ use std::collections::HashSet;
 const MAX_BUFFER: u64 = 64 << 30;
 /// The most tokens of one call.
 const MAX_TOKENS: usize = 1 << 20;
+/// The most buffers of one kernel; all pairs of them are compared.
+const MAX_PARAMS: usize = 256;
 
 /// What is wrong with a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +177,12 @@ impl Manifest {
         let grid = kernel.grid.at(program.max_tokens);
         if grid.is_none_or(|g| i64::try_from(g).is_err()) {
             return Err(format!("runs `{}` with an impossible grid", kernel.symbol));
+        }
+        if kernel.params.len() > MAX_PARAMS {
+            let (symbol, found) = (&kernel.symbol, kernel.params.len());
+            return Err(format!(
+                "runs `{symbol}`, which takes {found} buffers, expected up to {MAX_PARAMS}"
+            ));
         }
         if kernel.params.len() != launch.args.len() {
             let (found, expected) = (launch.args.len(), kernel.params.len());
