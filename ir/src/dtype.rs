@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use half::slice::HalfFloatSliceExt;
+
 /// How the elements of a tensor or buffer are stored. Arithmetic is always f32 (f64 in the reference evaluators).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
@@ -54,6 +56,48 @@ impl DType {
         }
     }
 
+    /// Reads as many elements of a little-endian buffer as `values` has, exactly, except that an i32 beyond 2^24 is
+    /// rounded.
+    ///
+    /// # Panics
+    /// If the buffer does not have just that many elements.
+    pub fn decode(self, bytes: &[u8], values: &mut [f32]) {
+        assert_eq!(
+            bytes.len(),
+            values.len() * self.size(),
+            "bytes of {} elements of {self}",
+            values.len()
+        );
+        match self {
+            DType::F32 => {
+                for (value, b) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *value = f32::from_le_bytes(*b);
+                }
+            }
+            DType::I32 => {
+                for (value, b) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *value = i32::from_le_bytes(*b) as f32;
+                }
+            }
+            DType::BF16 => {
+                for (value, b) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *value = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+                }
+            }
+            DType::F16 => {
+                // In blocks, because the conversion of slices uses the instructions that the machine has.
+                let mut block = [half::f16::ZERO; 256];
+                for (values, bytes) in values.chunks_mut(256).zip(bytes.chunks(512)) {
+                    let block = &mut block[..values.len()];
+                    for (h, b) in block.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                        *h = half::f16::from_le_bytes(*b);
+                    }
+                    block.convert_to_f32_slice(values);
+                }
+            }
+        }
+    }
+
     /// Writes `value` as element `index` of a little-endian buffer, rounding to f32 and from there to nearest even.
     ///
     /// # Panics
@@ -65,7 +109,9 @@ impl DType {
             DType::I32 => bytes[at..at + 4].copy_from_slice(&(value as i32).to_le_bytes()),
             // The conversions of `half` from f64 look at 20 bits of the mantissa only and round some f32 wrongly.
             DType::F16 => bytes[at..at + 2].copy_from_slice(&half::f16::from_f32(value as f32).to_le_bytes()),
-            DType::BF16 => bytes[at..at + 2].copy_from_slice(&half::bf16::from_f32(value as f32).to_le_bytes()),
+            DType::BF16 => {
+                bytes[at..at + 2].copy_from_slice(&half::bf16::from_f32(value as f32).to_le_bytes())
+            }
         }
     }
 }

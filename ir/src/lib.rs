@@ -10,4 +10,7 @@ pub mod dtype;
 pub mod graph;
 pub mod kernel;
 
+mod verified;
+
 pub use dtype::DType;
+pub use verified::Verified;
