@@ -59,8 +59,8 @@ pub(crate) struct Emitter<'a, 'f> {
     follows: Vec<u32>,
     /// Loops (in the machine code) around the current statement.
     loop_depth: u32,
-    /// `loop_depth` at the innermost `if` around the current statement.
-    if_depth: Option<u32>,
+    /// `loop_depth` outside of the innermost `if`, or loop that may not run, around the current statement.
+    guard_depth: Option<u32>,
 }
 
 impl<'a, 'f> Emitter<'a, 'f> {
@@ -100,7 +100,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
             held,
             follows,
             loop_depth: 0,
-            if_depth: None,
+            guard_depth: None,
         })
     }
 
@@ -158,11 +158,11 @@ impl<'a, 'f> Emitter<'a, 'f> {
 
     /// Whether Cranelift may move a load out of loops that it does not vary in.
     ///
-    /// Cranelift moves it past an `if` between the loop and the load, too, where the position may lie outside of the
-    /// buffer. It cannot when a loop inside of the `if` changes the position. (Loops run their first iteration only
-    /// after a test, and what leaves them stays behind that test.)
+    /// Cranelift moves it to where the outermost of these loops is entered, past any `if` and past the tests of loops
+    /// between. There, the position may lie outside of the buffer. It cannot be moved so far when a loop inside of the
+    /// innermost of these guards changes the position.
     pub(crate) fn may_leave_loops(&self, terms: &[(Reg, i64)]) -> bool {
-        self.if_depth.is_none_or(|depth| self.follows(terms) > depth)
+        self.guard_depth.is_none_or(|depth| self.follows(terms) > depth)
     }
 
     /// Emits statements in order.
@@ -219,7 +219,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
             self.b.create_block()
         };
         self.b.ins().brif(condition, then_block, &[], else_block, &[]);
-        let outer = self.if_depth.replace(self.loop_depth);
+        let outer = self.guard_depth.replace(self.loop_depth);
         for (block, body) in [(then_block, then), (else_block, otherwise)] {
             if block != join {
                 self.b.switch_to_block(block);
@@ -228,7 +228,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
                 self.b.ins().jump(join, &[]);
             }
         }
-        self.if_depth = outer;
+        self.guard_depth = outer;
         self.b.switch_to_block(join);
         self.b.seal_block(join);
         Ok(())
@@ -330,11 +330,17 @@ impl<'a, 'f> Emitter<'a, 'f> {
         }
         self.b.ins().jump(header, &[start.into()]);
         self.b.switch_to_block(header);
+        let outer = self.guard_depth;
+        // Nothing moves further than in front of the outermost loop, so its own test guards nothing.
+        if !entered && self.loop_depth > 0 {
+            self.guard_depth = Some(self.loop_depth);
+        }
         self.loop_depth += 1;
         self.follows[var.0 as usize] = self.loop_depth;
         self.assign(var, vec![value]);
         self.block(body)?;
         self.loop_depth -= 1;
+        self.guard_depth = outer;
         let next = self.b.ins().iadd_imm_s(value, step);
         let again = self.b.ins().icmp(IntCC::SignedLessThan, next, end);
         self.b.ins().brif(again, header, &[next.into()], exit, &[]);

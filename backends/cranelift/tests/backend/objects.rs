@@ -4,7 +4,8 @@ use object::{Object, ObjectSection, ObjectSymbol};
 use rwkvc_backend_api::{Arch, Backend, Listing, LowerError, Target};
 use rwkvc_backend_cranelift::CraneliftBackend;
 use rwkvc_ir::DType;
-use rwkvc_ir::kernel::{Inst, Kernel, Local, Scalar, Space, Unary};
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Inst, Kernel, Local, LoopKind, Scalar, Space, Unary};
 
 use crate::kernels::{arithmetic, control, single};
 
@@ -101,6 +102,57 @@ fn listings_show_every_kernel() {
         .listing(&kernels, &targets()[0], Listing::Llvm)
         .expect_err("no LLVM IR");
     assert_eq!(error.to_string(), "backend `cranelift` cannot print Llvm");
+}
+
+/// Cranelift moves a load that it may move out of all loops that leave its position alone, past tests that keep the
+/// position within the buffer.
+#[test]
+fn guarded_loads_stay_behind_their_guards() {
+    let mut b = Builder::new("guarded");
+    let x = b.param("x", DType::F32, Extent::per_token(8), Access::Read);
+    let y = b.param("y", DType::F32, Extent::per_token(8), Access::ReadWrite);
+    b.parallel("t", Extent::per_token(1), |b, t| {
+        let at = Affine::from(t) * 8;
+        let copy = |b: &mut Builder, from: Buf, position: Affine| {
+            let value = b.load("v", from, position, 1);
+            b.store(y, at.clone(), value);
+        };
+        copy(b, x, at.clone());
+        let later = b.address("later", at.clone() - 8);
+        let zero = b.index(0);
+        let inside = b.less(zero, later);
+        b.if_else(
+            inside,
+            |b| {
+                copy(b, x, later.into());
+                b.for_loop(LoopKind::Serial, "i", 0, 8, 1, |b, i| {
+                    copy(b, x, Affine::from(later) + i);
+                    copy(b, x, later.into());
+                });
+            },
+            |b| copy(b, y, at.clone()),
+        );
+        b.for_loop(LoopKind::Serial, "j", 0, later, 1, |b, j| {
+            copy(b, x, j.into());
+            copy(b, x, at.clone() - 8);
+        });
+        b.for_loop(LoopKind::Serial, "k", 0, Extent::per_token(1), 1, |b, _| {
+            copy(b, x, at.clone())
+        });
+    });
+    let clif = CraneliftBackend
+        .listing(&[b.finish()], &targets()[0], Listing::Clif)
+        .expect("a listing");
+    let loads: Vec<bool> = clif
+        .lines()
+        .filter(|l| l.contains("load.f32"))
+        .map(|l| l.contains("can_move"))
+        .collect();
+    assert_eq!(
+        loads,
+        [true, false, true, false, false, true, false, true],
+        "{clif}"
+    );
 }
 
 fn refusal(kernel: Kernel, target: &Target) -> String {
