@@ -24,6 +24,7 @@ pub mod builder;
 pub mod parse;
 pub mod text;
 mod typing;
+pub mod verify;
 
 use crate::DType;
 
