@@ -16,10 +16,13 @@
 //! **Invariant:** text, [`Graph::topological`] and everything made of them depend on the values of a graph and the order
 //! of its inputs and outputs only, never on the order of edits. petgraph is not visible outside this module.
 
+mod dot;
 mod error;
 pub mod eval;
 pub mod ops;
 mod rebuild;
+mod reference;
+pub mod text;
 mod types;
 mod verify;
 mod walk;
@@ -33,6 +36,8 @@ use petgraph::visit::EdgeRef;
 pub use crate::verified::Verified;
 pub use error::{GraphError, TypeError};
 pub use ops::Op;
+pub use reference::reference;
+pub use text::{ParseError, parse};
 pub use types::{Dim, TensorType};
 pub use verify::verify;
 

@@ -111,8 +111,7 @@ impl Decompose for LinearGroup {
         for member in &self.members {
             let mut next = || operands.next().expect("the number of operands is known");
             let mut y = graph.add(Linear {}, &[next(), next()])?[0];
-            let then =
-                |graph: &mut Graph, op: Op, operands: &[Value]| graph.add(op, operands).map(|v| v[0]);
+            let then = |graph: &mut Graph, op: Op, operands: &[Value]| graph.add(op, operands).map(|v| v[0]);
             if member.bias {
                 y = then(graph, Add {}.into(), &[y, next()])?;
             }

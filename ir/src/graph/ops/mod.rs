@@ -8,6 +8,7 @@
 //! Operands of arithmetic may have any float format, and results are f32. Element by element, shapes broadcast as in
 //! NumPy: aligned at the last axis, an axis of 1 is repeated. "Row" means the last axis.
 
+mod attributes;
 mod shapes;
 
 mod add;
@@ -37,9 +38,12 @@ mod transpose;
 mod wkv7;
 mod wkv7_block;
 
+use attributes::Attribute;
+pub(crate) use attributes::{Attributes, Given};
 pub use linear_group::{Activation, Member};
 
 use super::eval::{Data, Env, EvalError, Real};
+use super::text::ParseError;
 use super::{Dim, Graph, GraphError, TensorType, TypeError, Value};
 
 /// Which types an op takes and gives.
@@ -169,6 +173,34 @@ macro_rules! ops {
                 match self {
                     $( Op::$name(_) => ops!(@kind $kind), )*
                 }
+            }
+
+            /// Its row in the op table.
+            pub fn info(&self) -> &'static OpInfo {
+                Op::by_mnemonic(self.mnemonic()).expect("every op has a row")
+            }
+
+            /// The row of this mnemonic.
+            pub fn by_mnemonic(mnemonic: &str) -> Option<&'static OpInfo> {
+                OPS.iter().find(|op| op.mnemonic == mnemonic)
+            }
+
+            /// Names and texts of the attributes that the result types do not tell.
+            pub(crate) fn attributes(&self) -> Vec<(&'static str, String)> {
+                let all: Vec<(&'static str, Option<String>)> = match self {
+                    $( Op::$name(_op) => vec![ $( (stringify!($attribute), _op.$attribute.print()) ),* ], )*
+                };
+                all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+            }
+
+            /// The op of a row of the table with attributes from text.
+            pub(crate) fn parse(mnemonic: &str, _attributes: &mut Attributes<'_>) -> Result<Op, ParseError> {
+                Ok(match mnemonic {
+                    $( ops!(@mnemonic $file) => {
+                        Op::$name($name { $( $attribute: _attributes.take(stringify!($attribute))? ),* })
+                    } )*
+                    _ => unreachable!("the parser has found the row"),
+                })
             }
 
             /// The types of its results on operands of these types.
