@@ -21,6 +21,7 @@
 //! **Invariant:** `thread` loops have a fixed extent; all threads of a block reach every `barrier` and `shuffle`.
 
 pub mod builder;
+pub mod eval;
 pub mod parse;
 pub mod text;
 mod typing;

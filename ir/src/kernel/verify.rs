@@ -18,7 +18,7 @@ use super::*;
 use crate::Verified;
 
 mod bounds;
-mod structure;
+pub(crate) mod structure;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -50,7 +50,7 @@ pub struct KernelError {
     /// The statement, in text; absent if the fault is one of the kernel as a whole.
     pub statement: Option<String>,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: Box<Fault>,
 }
 
 impl std::fmt::Display for KernelError {
@@ -220,7 +220,7 @@ impl<'k> Reporter<'k> {
         KernelError {
             kernel: self.kernel.name.clone(),
             statement: None,
-            fault,
+            fault: Box::new(fault),
         }
     }
 
@@ -235,7 +235,7 @@ impl<'k> Reporter<'k> {
 
 impl Stmt {
     /// The bodies inside.
-    fn bodies(&self) -> [&[Stmt]; 2] {
+    pub(crate) fn bodies(&self) -> [&[Stmt]; 2] {
         match self {
             Stmt::For { body, .. } => [body, &[]],
             Stmt::If { then, otherwise, .. } => [then, otherwise],

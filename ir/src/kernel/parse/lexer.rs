@@ -131,7 +131,7 @@ fn word_len(text: &str) -> usize {
             .is_some_and(|c| c.is_ascii_alphanumeric() || *c == b'_')
     };
     (0..bytes.len())
-        .find(|&i| !is_letter(i) && !(bytes[i] == b'.' && is_letter(i + 1)))
+        .find(|&i| !(is_letter(i) || bytes[i] == b'.' && is_letter(i + 1)))
         .unwrap_or(bytes.len())
 }
 

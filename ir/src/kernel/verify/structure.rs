@@ -160,7 +160,7 @@ fn written_out(body: &[Stmt], depth: usize, parallel: &mut usize) -> Result<u64,
 }
 
 /// The iterations of a loop of fixed extent.
-pub(in super::super) fn iterations(start: Bound, end: Bound, step: i64) -> Option<u64> {
+pub(crate) fn iterations(start: Bound, end: Bound, step: i64) -> Option<u64> {
     let (Bound::Extent(start), Bound::Extent(end)) = (start, end) else {
         return None;
     };

@@ -18,7 +18,11 @@ fn samples_are_verified_and_round_trip() {
     for text in SAMPLES {
         let kernels = parse(text).unwrap_or_else(|error| panic!("{error} in {text}"));
         let printed: String = kernels.iter().map(Kernel::to_string).collect();
-        let plain: String = text.lines().filter(|line| !line.starts_with(';')).map(|l| format!("{l}\n")).collect();
+        let plain: String = text
+            .lines()
+            .filter(|line| !line.starts_with(';'))
+            .map(|l| format!("{l}\n"))
+            .collect();
         assert_eq!(printed, plain);
         for kernel in kernels {
             verify(kernel).unwrap_or_else(|error| panic!("{error}"));
