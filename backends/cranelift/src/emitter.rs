@@ -8,13 +8,12 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use rwkvc_backend_api::{Arch, LowerError};
-use rwkvc_ir::kernel::{Bound, Extent, Kernel, LoopKind, Reg, Stmt};
+use rwkvc_ir::kernel::eval::Machine;
+use rwkvc_ir::kernel::verify::MAX_LOCAL_BYTES;
+use rwkvc_ir::kernel::{Bound, Extent, Inst, Kernel, LoopKind, Reg, Stmt};
 
 use crate::kernel_error;
 use crate::shape::{part_type, parts};
-
-/// Bytes of locals that surely fit the stack of a thread.
-const MAX_LOCALS: i64 = 1 << 20;
 
 /// Emits a kernel as a function `(buffers, begin, end, tokens)`.
 pub(crate) fn function(
@@ -23,6 +22,10 @@ pub(crate) fn function(
     isa: &dyn TargetIsa,
     scratch: &mut FunctionBuilderContext,
 ) -> Result<Function, LowerError> {
+    if Machine::of(kernel) == Machine::Gpu {
+        let reason = "a shuffle, or a barrier inside a thread loop, needs the threads of a GPU block";
+        return Err(kernel_error(kernel, reason.to_owned()));
+    }
     let mut signature = Signature::new(isa.default_call_conv());
     signature.params = vec![AbiParam::new(types::I64); 4];
     let mut function = Function::with_name_signature(UserFuncName::testcase(&kernel.name), signature);
@@ -194,13 +197,12 @@ impl<'a, 'f> Emitter<'a, 'f> {
                 then,
                 otherwise,
             } => self.branch(*condition, then, otherwise),
-            // Threads of a block run one after the other here, and Cranelift has no prefetch instruction.
+            // Thread loops are plain loops, which end before a barrier. Cranelift has no prefetch instruction.
             Stmt::Barrier | Stmt::Prefetch { .. } => Ok(()),
         }
     }
 
-    fn follows_of(&self, reg: Reg, inst: &rwkvc_ir::kernel::Inst) -> u32 {
-        use rwkvc_ir::kernel::Inst;
+    fn follows_of(&self, reg: Reg, inst: &Inst) -> u32 {
         match inst {
             _ if self.kernel.registers[reg.0 as usize].mutable => 0,
             Inst::Address(at) => self.follows(&at.terms),
@@ -378,12 +380,12 @@ fn buffer_addresses(
         total = total.saturating_add(size);
         let size = u32::try_from(size)
             .ok()
-            .filter(|_| total <= MAX_LOCALS)
+            .filter(|_| total <= MAX_LOCAL_BYTES)
             .ok_or_else(|| {
                 kernel_error(
                     kernel,
                     format!(
-                        "locals up to %{} take {total} bytes, the stack holds {MAX_LOCALS}",
+                        "locals up to %{} take {total} bytes, the stack holds {MAX_LOCAL_BYTES}",
                         local.name
                     ),
                 )

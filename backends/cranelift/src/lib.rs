@@ -35,7 +35,7 @@ const NAME: &str = "cranelift";
 /// Prefetches are dropped, as Cranelift has no such instruction. Locals live on the stack.
 ///
 /// # Errors
-/// [`LowerError::Kernel`] for instructions of GPUs (`shuffle`, `exp2`), loops that should be unrolled but have no
+/// [`LowerError::Kernel`] for what only GPUs have (`shuffle`, `exp2`, barriers in thread loops), loops that should be unrolled but have no
 /// fixed extent, and locals larger than the stack allows; [`LowerError::Target`] for an x86-64 without AVX or FMA;
 /// [`LowerError::Listing`] for LLVM IR.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng};
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::Kernel;
 
+use crate::generated::straight_line;
 use crate::kernels::{arithmetic, control};
 use crate::loaded::{Loaded, host};
 
@@ -67,7 +68,11 @@ fn assert_same(kernel: &Kernel, found: &[Vec<u8>], expected: &[Vec<u8>]) {
         for i in 0..found.len() / param.dtype.size() {
             let (found, expected) = (param.dtype.read(found, i), param.dtype.read(expected, i));
             let same = found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan();
-            assert!(same, "{}: %{}[{i}] is {found:e}, expected {expected:e}", kernel.name, param.name);
+            assert!(
+                same,
+                "{}: %{}[{i}] is {found:e}, expected {expected:e}",
+                kernel.name, param.name
+            );
         }
     }
 }
@@ -99,5 +104,14 @@ fn arithmetic_agrees() {
 fn control_agrees() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         check(&control(dtype), |rng| rng.random_range(0..4));
+    }
+}
+
+#[test]
+fn generated_kernels_agree() {
+    for seed in 0..60 {
+        for lanes in [1, 2, 4, 8] {
+            check(&straight_line(seed, lanes), random_int);
+        }
     }
 }
