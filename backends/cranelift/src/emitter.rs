@@ -1,6 +1,5 @@
 //! Registers, locals and control flow.
 
-use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind, UserFuncName,
     Value, types,
@@ -10,7 +9,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use rwkvc_backend_api::{Arch, LowerError};
 use rwkvc_ir::kernel::eval::Machine;
 use rwkvc_ir::kernel::verify::MAX_LOCAL_BYTES;
-use rwkvc_ir::kernel::{Bound, Extent, Inst, Kernel, LoopKind, Reg, Stmt};
+use rwkvc_ir::kernel::{Inst, Kernel, Reg, Stmt};
 
 use crate::kernel_error;
 use crate::shape::{part_type, parts};
@@ -55,15 +54,15 @@ pub(crate) struct Emitter<'a, 'f> {
     /// The address of each buffer: parameters, then locals.
     pub(crate) bases: Vec<Value>,
     pub(crate) tokens: Value,
-    begin: Value,
-    end: Value,
+    pub(crate) begin: Value,
+    pub(crate) end: Value,
     held: Vec<Held>,
     /// For each register: the depth of the innermost loop whose variable it is or is an address of; 0 if unknown.
-    follows: Vec<u32>,
+    pub(crate) follows: Vec<u32>,
     /// Loops (in the machine code) around the current statement.
-    loop_depth: u32,
+    pub(crate) loop_depth: u32,
     /// `loop_depth` outside of the innermost `if`, or loop that may not run, around the current statement.
-    guard_depth: Option<u32>,
+    pub(crate) guard_depth: Option<u32>,
 }
 
 impl<'a, 'f> Emitter<'a, 'f> {
@@ -139,7 +138,8 @@ impl<'a, 'f> Emitter<'a, 'f> {
         }
     }
 
-    fn assign(&mut self, reg: Reg, values: Vec<Value>) {
+    /// Gives a register its value.
+    pub(crate) fn assign(&mut self, reg: Reg, values: Vec<Value>) {
         if let Held::Variables(variables) = &self.held[reg.0 as usize] {
             for (&variable, value) in variables.iter().zip(values) {
                 self.b.def_var(variable, value);
@@ -169,7 +169,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
     }
 
     /// Emits statements in order.
-    fn block(&mut self, statements: &[Stmt]) -> Result<(), LowerError> {
+    pub(crate) fn block(&mut self, statements: &[Stmt]) -> Result<(), LowerError> {
         statements
             .iter()
             .try_for_each(|statement| self.statement(statement))
@@ -210,155 +210,6 @@ impl<'a, 'f> Emitter<'a, 'f> {
             _ => 0,
         }
     }
-
-    fn branch(&mut self, condition: Reg, then: &[Stmt], otherwise: &[Stmt]) -> Result<(), LowerError> {
-        let condition = self.scalar(condition)?;
-        let then_block = self.b.create_block();
-        let join = self.b.create_block();
-        let else_block = if otherwise.is_empty() {
-            join
-        } else {
-            self.b.create_block()
-        };
-        self.b.ins().brif(condition, then_block, &[], else_block, &[]);
-        let outer = self.guard_depth.replace(self.loop_depth);
-        for (block, body) in [(then_block, then), (else_block, otherwise)] {
-            if block != join {
-                self.b.switch_to_block(block);
-                self.b.seal_block(block);
-                self.block(body)?;
-                self.b.ins().jump(join, &[]);
-            }
-        }
-        self.guard_depth = outer;
-        self.b.switch_to_block(join);
-        self.b.seal_block(join);
-        Ok(())
-    }
-
-    fn repeat(
-        &mut self,
-        kind: LoopKind,
-        var: Reg,
-        (start, end): (Bound, Bound),
-        step: i64,
-        body: &[Stmt],
-    ) -> Result<(), LowerError> {
-        if kind == LoopKind::Parallel {
-            if start != Bound::Extent(Extent::fixed(0)) || end != Bound::Extent(self.kernel.grid) || step != 1
-            {
-                return Err(
-                    self.refuse("the parallel loop must run from 0 to the grid in steps of 1".to_owned())
-                );
-            }
-            return self.run_loop(var, (self.begin, self.end), step, false, body);
-        }
-        let fixed = |bound| {
-            if let Bound::Extent(extent) = bound {
-                Extent::as_fixed(extent)
-            } else {
-                None
-            }
-        };
-        match (kind, fixed(start), fixed(end)) {
-            (LoopKind::Unrolled, Some(start), Some(end)) => self.write_out(var, start, end, step, body),
-            (LoopKind::Unrolled, _, _) => {
-                Err(self.refuse("an unrolled loop needs a fixed extent".to_owned()))
-            }
-            (_, Some(start), Some(end)) if end <= start.saturating_add(step) => {
-                self.write_out(var, start, end, step, body)
-            }
-            _ => {
-                let entered = surely_entered(start, end);
-                let range = (self.bound(start)?, self.bound(end)?);
-                self.run_loop(var, range, step, entered, body)
-            }
-        }
-    }
-
-    fn bound(&mut self, bound: Bound) -> Result<Value, LowerError> {
-        match bound {
-            Bound::Reg(reg) => self.scalar(reg),
-            Bound::Extent(extent) => match extent.as_fixed() {
-                Some(n) => Ok(self.b.ins().iconst(types::I64, n)),
-                None => {
-                    let n = self.b.ins().imul_imm_s(self.tokens, extent.per_token);
-                    Ok(self.b.ins().iadd_imm_s(n, extent.fixed))
-                }
-            },
-        }
-    }
-
-    /// Repeats the code of the body for each iteration.
-    fn write_out(
-        &mut self,
-        var: Reg,
-        start: i64,
-        end: i64,
-        step: i64,
-        body: &[Stmt],
-    ) -> Result<(), LowerError> {
-        self.follows[var.0 as usize] = 0;
-        let mut at = start;
-        while at < end {
-            let value = self.b.ins().iconst(types::I64, at);
-            self.assign(var, vec![value]);
-            self.block(body)?;
-            at = at.saturating_add(step);
-        }
-        Ok(())
-    }
-
-    /// A loop with its test at the end, behind a test whether it runs at all.
-    ///
-    /// The block between that test and the loop takes what Cranelift moves out of the loop.
-    fn run_loop(
-        &mut self,
-        var: Reg,
-        (start, end): (Value, Value),
-        step: i64,
-        entered: bool,
-        body: &[Stmt],
-    ) -> Result<(), LowerError> {
-        let header = self.b.create_block();
-        let exit = self.b.create_block();
-        let value = self.b.append_block_param(header, types::I64);
-        if !entered {
-            let preheader = self.b.create_block();
-            let runs = self.b.ins().icmp(IntCC::SignedLessThan, start, end);
-            self.b.ins().brif(runs, preheader, &[], exit, &[]);
-            self.b.switch_to_block(preheader);
-            self.b.seal_block(preheader);
-        }
-        self.b.ins().jump(header, &[start.into()]);
-        self.b.switch_to_block(header);
-        let outer = self.guard_depth;
-        // Nothing moves further than in front of the outermost loop, so its own test guards nothing.
-        if !entered && self.loop_depth > 0 {
-            self.guard_depth = Some(self.loop_depth);
-        }
-        self.loop_depth += 1;
-        self.follows[var.0 as usize] = self.loop_depth;
-        self.assign(var, vec![value]);
-        self.block(body)?;
-        self.loop_depth -= 1;
-        self.guard_depth = outer;
-        let next = self.b.ins().iadd_imm_s(value, step);
-        let again = self.b.ins().icmp(IntCC::SignedLessThan, next, end);
-        self.b.ins().brif(again, header, &[next.into()], exit, &[]);
-        self.b.seal_block(header);
-        self.b.switch_to_block(exit);
-        self.b.seal_block(exit);
-        Ok(())
-    }
-}
-
-/// Whether a loop runs at least once for any number of tokens (`T ≥ 1`).
-fn surely_entered(start: Bound, end: Bound) -> bool {
-    let (Bound::Extent(start), Bound::Extent(end)) = (start, end) else {
-        return false;
-    };
-    end.per_token >= start.per_token && end.at(1) > start.at(1)
 }
 
 /// The addresses of the parameters, which the caller passes in an array, and of the locals.

@@ -1,8 +1,8 @@
 //! Kernels to machine code through Cranelift, in pure Rust: the backend that is always there.
 //!
 //! ```text
-//! Kernel ── emitter (control flow) ─┬─ instruction (arithmetic) ──► Cranelift IR ──► ELF object
-//!                                   └─ memory, formats (loads, stores, number formats)
+//! Kernel ── emitter, control ─┬─ instruction, lanes (arithmetic) ──────┬─► Cranelift IR ──► ELF object
+//!   (registers, loops)        └─ memory, formats (loads and stores) ───┘
 //! ```
 //!
 //! Cranelift knows 128-bit vectors only, so a register of `n` lanes becomes `n / 4` of them. It does not schedule:
@@ -13,9 +13,11 @@
 //! contraction, [`Inst::Fma`](rwkvc_ir::kernel::Inst::Fma) is always one instruction.
 //! **Invariant:** the object has no undefined symbols and no relocations.
 
+mod control;
 mod emitter;
 mod formats;
 mod instruction;
+mod lanes;
 mod machine;
 mod memory;
 mod shape;
@@ -38,6 +40,9 @@ const NAME: &str = "cranelift";
 /// [`LowerError::Kernel`] for what only GPUs have (`shuffle`, `exp2`, barriers in thread loops), loops that should be unrolled but have no
 /// fixed extent, and locals larger than the stack allows; [`LowerError::Target`] for an x86-64 without AVX or FMA;
 /// [`LowerError::Listing`] for LLVM IR.
+///
+/// # Panics
+/// Kernels that the verifier would refuse, such as those with operands of wrong types, may panic.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CraneliftBackend;
 
