@@ -24,91 +24,16 @@
 //! Any register may carry its type, as in `%a: f32x4 = …`; the printer writes it where the instruction does not
 //! tell it.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Display, Formatter};
 
 use super::*;
 
-pub(crate) const UNARY: [(Unary, &str); 11] = [
-    (Unary::Neg, "neg"),
-    (Unary::Abs, "abs"),
-    (Unary::Sqrt, "sqrt"),
-    (Unary::Round, "round"),
-    (Unary::Exp2, "exp2"),
-    (Unary::ToI32, "to_i32"),
-    (Unary::ToF32, "to_f32"),
-    (Unary::ToIndex, "to_index"),
-    (Unary::IndexToI32, "index_to_i32"),
-    (Unary::BitsOf, "bits_of"),
-    (Unary::FromBits, "from_bits"),
-];
+mod names;
+mod words;
 
-pub(crate) const BINARY: [(Binary, &str); 12] = [
-    (Binary::Add, "add"),
-    (Binary::Sub, "sub"),
-    (Binary::Mul, "mul"),
-    (Binary::Div, "div"),
-    (Binary::Rem, "rem"),
-    (Binary::Min, "min"),
-    (Binary::Max, "max"),
-    (Binary::And, "and"),
-    (Binary::Or, "or"),
-    (Binary::Xor, "xor"),
-    (Binary::Shl, "shl"),
-    (Binary::Shr, "shr"),
-];
-
-pub(crate) const COMPARE: [(Compare, &str); 4] = [
-    (Compare::Eq, "eq"),
-    (Compare::Ne, "ne"),
-    (Compare::Lt, "lt"),
-    (Compare::Le, "le"),
-];
-
-pub(crate) const REDUCTION: [(Reduction, &str); 2] =
-    [(Reduction::Add, "reduce.add"), (Reduction::Max, "reduce.max")];
-
-pub(crate) const LOOP: [(LoopKind, &str); 4] = [
-    (LoopKind::Parallel, "parallel"),
-    (LoopKind::Thread, "thread"),
-    (LoopKind::Serial, "serial"),
-    (LoopKind::Unrolled, "unrolled"),
-];
-
-pub(crate) const ACCESS: [(Access, &str); 3] = [
-    (Access::Read, "read"),
-    (Access::Write, "write"),
-    (Access::ReadWrite, "readwrite"),
-];
-
-pub(crate) const SPACE: [(Space, &str); 2] = [(Space::Private, "private"), (Space::Shared, "shared")];
-
-pub(crate) const SCALAR: [(Scalar, &str); 4] = [
-    (Scalar::F32, "f32"),
-    (Scalar::I32, "i32"),
-    (Scalar::Index, "index"),
-    (Scalar::Bool, "bool"),
-];
-
-/// The word of a value. Each table has a row for each value of its enum.
-pub(crate) fn word<T: PartialEq>(table: &[(T, &'static str)], value: T) -> &'static str {
-    table
-        .iter()
-        .find(|(v, _)| *v == value)
-        .map_or("?", |(_, word)| word)
-}
-
-/// The value of a word.
-pub(crate) fn value<T: Copy>(table: &[(T, &'static str)], word: &str) -> Option<T> {
-    table.iter().find(|(_, w)| *w == word).map(|(value, _)| *value)
-}
-
-/// Whether a text is a C identifier.
-pub(crate) fn is_identifier(text: &str) -> bool {
-    let mut chars = text.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
+pub(crate) use names::Names;
+use names::{Namer, write_term};
+pub(crate) use words::*;
 
 impl Display for Type {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -121,22 +46,6 @@ impl Display for Type {
     }
 }
 
-/// `± factor*name` as a part of a sum; `first` says that nothing stands before it.
-fn write_term(f: &mut impl Write, first: bool, factor: i64, name: Option<&str>) -> fmt::Result {
-    let sign = match (first, factor < 0) {
-        (true, false) => "",
-        (true, true) => "-",
-        (false, false) => " + ",
-        (false, true) => " - ",
-    };
-    f.write_str(sign)?;
-    match (factor.unsigned_abs(), name) {
-        (1, Some(name)) => f.write_str(name),
-        (n, Some(name)) => write!(f, "{n}*{name}"),
-        (n, None) => write!(f, "{n}"),
-    }
-}
-
 impl Display for Extent {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.per_token != 0 {
@@ -146,177 +55,6 @@ impl Display for Extent {
             write_term(f, self.per_token == 0, self.fixed, None)?;
         }
         Ok(())
-    }
-}
-
-/// Printed names with sigils, unique in the kernel.
-pub(crate) struct Names {
-    buffers: Vec<String>,
-    registers: Vec<String>,
-}
-
-/// Hands out names once.
-#[derive(Default)]
-struct Namer {
-    taken: HashSet<String>,
-    next: HashMap<String, u32>,
-}
-
-impl Namer {
-    /// The name, made an identifier; with a number behind it if it was handed out before.
-    fn unique(&mut self, name: &str) -> String {
-        let mut base: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
-        if !is_identifier(&base) {
-            base.insert(0, '_');
-        }
-        if self.taken.insert(base.clone()) {
-            return base;
-        }
-        let next = self.next.entry(base.clone()).or_insert(1);
-        loop {
-            let numbered = format!("{base}{next}");
-            *next += 1;
-            if self.taken.insert(numbered.clone()) {
-                return numbered;
-            }
-        }
-    }
-}
-
-impl Names {
-    pub(crate) fn new(kernel: &Kernel) -> Self {
-        let mut namer = Namer::default();
-        let params = kernel
-            .params
-            .iter()
-            .map(|p| format!("%{}", namer.unique(&p.name)));
-        let mut buffers: Vec<String> = params.collect();
-        buffers.extend(
-            kernel
-                .locals
-                .iter()
-                .map(|l| format!("@{}", namer.unique(&l.name))),
-        );
-        let sigil = |mutable| if mutable { '$' } else { '%' };
-        let registers = kernel
-            .registers
-            .iter()
-            .map(|r| format!("{}{}", sigil(r.mutable), namer.unique(&r.name)));
-        Names {
-            registers: registers.collect(),
-            buffers,
-        }
-    }
-
-    pub(crate) fn reg(&self, reg: Reg) -> &str {
-        self.registers.get(reg.0 as usize).map_or("%?", String::as_str)
-    }
-
-    pub(crate) fn buf(&self, buf: Buf) -> &str {
-        self.buffers.get(buf.0 as usize).map_or("%?", String::as_str)
-    }
-
-    /// An affine index.
-    pub(crate) fn affine(&self, at: &Affine) -> String {
-        let mut text = String::new();
-        let mut term = |factor, name| {
-            let is_first = text.is_empty();
-            write_term(&mut text, is_first, factor, name).expect("a string takes all");
-        };
-        for &(reg, factor) in &at.terms {
-            term(factor, Some(self.reg(reg)));
-        }
-        if at.offset != 0 || at.terms.is_empty() {
-            term(at.offset, None);
-        }
-        text
-    }
-
-    fn bound(&self, bound: Bound) -> String {
-        match bound {
-            Bound::Extent(extent) => extent.to_string(),
-            Bound::Reg(reg) => self.reg(reg).to_owned(),
-        }
-    }
-
-    /// An instruction.
-    pub(crate) fn inst(&self, inst: &Inst) -> String {
-        let r = |reg: &Reg| self.reg(*reg);
-        match inst {
-            Inst::Float(x) if x.is_nan() => format!("const 0x{:08x}", x.to_bits()),
-            Inst::Float(x) => format!("const {x:?}"),
-            Inst::Int(n) => format!("const.i32 {n}"),
-            Inst::Index(n) => format!("const.index {n}"),
-            Inst::Tokens => "tokens".to_owned(),
-            Inst::Address(at) => format!("address {}", self.affine(at)),
-            Inst::Copy(a) => format!("copy {}", r(a)),
-            Inst::Unary(op, a) => format!("{} {}", word(&UNARY, *op), r(a)),
-            Inst::Binary(op, a, b) => format!("{} {}, {}", word(&BINARY, *op), r(a), r(b)),
-            Inst::Fma(a, b, c) => format!("fma {}, {}, {}", r(a), r(b), r(c)),
-            Inst::Compare(op, a, b) => format!("{} {}, {}", word(&COMPARE, *op), r(a), r(b)),
-            Inst::Select(c, a, b) => format!("select {}, {}, {}", r(c), r(a), r(b)),
-            Inst::Splat(a, lanes) => format!("splat{} {}", Suffix(*lanes), r(a)),
-            Inst::Extract(a, lane) => format!("extract {}, {lane}", r(a)),
-            Inst::Reduce(op, a) => format!("{} {}", word(&REDUCTION, *op), r(a)),
-            Inst::Load { buf, at, lanes } => {
-                format!("load{} {}[{}]", Suffix(*lanes), self.buf(*buf), self.affine(at))
-            }
-            Inst::Shuffle(a, mask) => format!("shuffle {}, {mask}", r(a)),
-        }
-    }
-
-    /// The first line of a statement: all of it, or what stands before a body.
-    pub(crate) fn head(&self, stmt: &Stmt) -> String {
-        match stmt {
-            Stmt::Let(reg, inst) => format!("{} = {}", self.reg(*reg), self.inst(inst)),
-            Stmt::Store { buf, at, value } => {
-                format!(
-                    "store {}[{}], {}",
-                    self.buf(*buf),
-                    self.affine(at),
-                    self.reg(*value)
-                )
-            }
-            Stmt::For {
-                kind,
-                var,
-                start,
-                end,
-                step,
-                ..
-            } => {
-                let (start, end) = (self.bound(*start), self.bound(*end));
-                let step = if *step == 1 {
-                    String::new()
-                } else {
-                    format!(" step {step}")
-                };
-                format!(
-                    "{} {} in {start}..{end}{step}",
-                    word(&LOOP, *kind),
-                    self.reg(*var)
-                )
-            }
-            Stmt::If { condition, .. } => format!("if {}", self.reg(*condition)),
-            Stmt::Barrier => "barrier".to_owned(),
-            Stmt::Prefetch { buf, at } => format!("prefetch {}[{}]", self.buf(*buf), self.affine(at)),
-        }
-    }
-}
-
-/// `.8`, or nothing for one lane.
-struct Suffix(u32);
-
-impl Display for Suffix {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0 == 1 {
-            Ok(())
-        } else {
-            write!(f, ".{}", self.0)
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Runs statements, each for all threads that are active before the next.
 
-use super::arithmetic::{compare, float_binary, index_binary, int_binary, reduce, unary};
 use super::memory::{Clock, Memory, Trouble, User};
 use super::*;
 
@@ -64,14 +63,14 @@ pub(super) fn run(
     run.body(&kernel.body, &[0])
 }
 
-struct Run<'p, 'k, 'm> {
-    program: &'p Program<'k>,
+pub(super) struct Run<'p, 'k, 'm> {
+    pub(super) program: &'p Program<'k>,
     memories: Vec<Memory<'m>>,
     /// F32, I32 and Bool lanes.
-    words: Vec<u32>,
+    pub(super) words: Vec<u32>,
     /// Index lanes.
-    indices: Vec<i64>,
-    tokens: i64,
+    pub(super) indices: Vec<i64>,
+    pub(super) tokens: i64,
     iterations: Range<i64>,
     /// The threads of the current thread loop of a GPU.
     block: Option<usize>,
@@ -81,10 +80,10 @@ struct Run<'p, 'k, 'm> {
     full: u64,
 }
 
-type Ran = Result<(), EvalError>;
+pub(super) type Ran = Result<(), EvalError>;
 
 impl<'k> Run<'_, 'k, '_> {
-    fn kernel(&self) -> String {
+    pub(super) fn kernel(&self) -> String {
         self.program.kernel.name.clone()
     }
 
@@ -102,7 +101,7 @@ impl<'k> Run<'_, 'k, '_> {
     }
 
     /// The first lane of a register in its file.
-    fn at(&self, reg: Reg, thread: usize) -> usize {
+    pub(super) fn at(&self, reg: Reg, thread: usize) -> usize {
         let slot = &self.program.slots[reg.0 as usize];
         slot.at + thread * slot.stride
     }
@@ -116,7 +115,7 @@ impl<'k> Run<'_, 'k, '_> {
         self.indices[at] = value;
     }
 
-    fn affine(&self, affine: &Affine, thread: usize) -> i64 {
+    pub(super) fn affine(&self, affine: &Affine, thread: usize) -> i64 {
         affine.terms.iter().fold(affine.offset, |sum, &(reg, factor)| {
             sum.wrapping_add(factor.wrapping_mul(self.index(reg, thread)))
         })
@@ -307,7 +306,7 @@ impl<'k> Run<'_, 'k, '_> {
         }
     }
 
-    fn load(&mut self, dest: Reg, buf: Buf, at: &Affine, lanes: usize, thread: usize) -> Ran {
+    pub(super) fn load(&mut self, dest: Reg, buf: Buf, at: &Affine, lanes: usize, thread: usize) -> Ran {
         let (index, first, user) = (self.affine(at, thread), self.at(dest, thread), self.user(thread));
         let memory = &mut self.memories[buf.0 as usize];
         memory
@@ -345,159 +344,6 @@ impl<'k> Run<'_, 'k, '_> {
         for (&thread, values) in active.iter().zip(values.chunks_exact(lanes)) {
             let at = self.at(dest, thread);
             self.words[at..at + lanes].copy_from_slice(values);
-        }
-        Ok(())
-    }
-
-    /// Any instruction but a shuffle.
-    fn inst(&mut self, dest: Reg, inst: &Inst, thread: usize) -> Ran {
-        let lanes = self.program.slots[dest.0 as usize].lanes;
-        let d = self.at(dest, thread);
-        let is_index = |reg: Reg| self.program.kernel.ty(reg).scalar == Scalar::Index;
-        match *inst {
-            Inst::Float(x) => self.words[d] = x.to_bits(),
-            Inst::Int(n) => self.words[d] = n as u32,
-            Inst::Index(n) => self.indices[d] = n,
-            Inst::Tokens => self.indices[d] = self.tokens,
-            Inst::Address(ref at) => self.indices[d] = self.affine(at, thread),
-            Inst::Copy(a) => {
-                let a = self.at(a, thread);
-                if is_index(dest) {
-                    self.indices.copy_within(a..a + lanes, d);
-                } else {
-                    self.words.copy_within(a..a + lanes, d);
-                }
-            }
-            Inst::Unary(op, a) => {
-                let a = self.at(a, thread);
-                match op {
-                    Unary::ToIndex => (0..lanes).for_each(|i| {
-                        self.indices[d + i] = i64::from(self.words[a + i] as i32);
-                    }),
-                    Unary::IndexToI32 => {
-                        (0..lanes).for_each(|i| self.words[d + i] = self.indices[a + i] as u32)
-                    }
-                    _ => (0..lanes).for_each(|i| self.words[d + i] = unary(op, self.words[a + i])),
-                }
-            }
-            Inst::Binary(op, a, b) => return self.binary(op, dest, a, b, thread),
-            Inst::Fma(a, b, c) => {
-                let [a, b, c] = [a, b, c].map(|reg| self.at(reg, thread));
-                for i in 0..lanes {
-                    let [x, y, z] = [a, b, c].map(|at| f32::from_bits(self.words[at + i]));
-                    self.words[d + i] = x.mul_add(y, z).to_bits();
-                }
-            }
-            Inst::Compare(op, a, b) => {
-                let scalar = self.program.kernel.ty(a).scalar;
-                let (a, b) = (self.at(a, thread), self.at(b, thread));
-                for i in 0..lanes {
-                    let pair = |file: &[u32]| (file[a + i], file[b + i]);
-                    self.words[d + i] = match (scalar, pair) {
-                        (Scalar::Index, _) => compare(op, self.indices[a + i], self.indices[b + i]),
-                        (Scalar::F32, pair) => {
-                            let (x, y) = pair(&self.words);
-                            compare(op, f32::from_bits(x), f32::from_bits(y))
-                        }
-                        (_, pair) => {
-                            let (x, y) = pair(&self.words);
-                            compare(op, x as i32, y as i32)
-                        }
-                    };
-                }
-            }
-            Inst::Select(condition, a, b) => {
-                let is_index = is_index(dest);
-                let [condition, a, b] = [condition, a, b].map(|reg| self.at(reg, thread));
-                for i in 0..lanes {
-                    let from = if self.words[condition + i] != 0 {
-                        a + i
-                    } else {
-                        b + i
-                    };
-                    if is_index {
-                        self.indices[d + i] = self.indices[from];
-                    } else {
-                        self.words[d + i] = self.words[from];
-                    }
-                }
-            }
-            Inst::Splat(a, _) => {
-                let from = self.at(a, thread);
-                if is_index(dest) {
-                    let value = self.indices[from];
-                    self.indices[d..d + lanes].fill(value);
-                } else {
-                    let value = self.words[from];
-                    self.words[d..d + lanes].fill(value);
-                }
-            }
-            Inst::Extract(a, lane) => {
-                let from = self.at(a, thread) + lane as usize;
-                if is_index(dest) {
-                    self.indices[d] = self.indices[from];
-                } else {
-                    self.words[d] = self.words[from];
-                }
-            }
-            Inst::Reduce(op, a) => self.words[d] = self.reduce(op, a, thread),
-            Inst::Load { buf, ref at, .. } => return self.load(dest, buf, at, lanes, thread),
-            Inst::Shuffle(..) => unreachable!("shuffles are for all threads at once"),
-        }
-        Ok(())
-    }
-
-    fn reduce(&mut self, op: Reduction, a: Reg, thread: usize) -> u32 {
-        let ty = self.program.kernel.ty(a);
-        let from = self.at(a, thread);
-        let mut lanes = self.words[from..from + ty.lanes as usize].to_vec();
-        let op = match op {
-            Reduction::Add => Binary::Add,
-            Reduction::Max => Binary::Max,
-        };
-        if ty.scalar == Scalar::F32 {
-            let combine = float_binary(op);
-            reduce(&mut lanes, |x, y| {
-                combine(f32::from_bits(x), f32::from_bits(y)).to_bits()
-            })
-        } else {
-            let combine = int_binary(op);
-            reduce(&mut lanes, |x, y| combine(x as i32, y as i32) as u32)
-        }
-    }
-
-    fn binary(&mut self, op: Binary, dest: Reg, a: Reg, b: Reg, thread: usize) -> Ran {
-        let ty = self.program.kernel.ty(dest);
-        let [d, a, b] = [dest, a, b].map(|reg| self.at(reg, thread));
-        let lanes = ty.lanes as usize;
-        match ty.scalar {
-            Scalar::Index => {
-                for i in 0..lanes {
-                    let (dividend, divisor) = (self.indices[a + i], self.indices[b + i]);
-                    self.indices[d + i] =
-                        index_binary(op, dividend, divisor).ok_or_else(|| EvalError::Division {
-                            kernel: self.kernel(),
-                            dividend,
-                            divisor,
-                        })?;
-                }
-            }
-            Scalar::F32 => {
-                let f = float_binary(op);
-                for i in 0..lanes {
-                    let (x, y) = (
-                        f32::from_bits(self.words[a + i]),
-                        f32::from_bits(self.words[b + i]),
-                    );
-                    self.words[d + i] = f(x, y).to_bits();
-                }
-            }
-            Scalar::I32 | Scalar::Bool => {
-                let f = int_binary(op);
-                for i in 0..lanes {
-                    self.words[d + i] = f(self.words[a + i] as i32, self.words[b + i] as i32) as u32;
-                }
-            }
         }
         Ok(())
     }

@@ -228,7 +228,7 @@ impl Scopes<'_> {
                 self.report.check_scalar(*var, Scalar::Index)?;
                 let info = &self.report.kernel.registers[var.0 as usize];
                 if info.mutable {
-                    let (what, found) = (self.report.reg(*var), "mutable".into());
+                    let (what, found) = (format!("`{}`", self.report.reg(*var)), "mutable".into());
                     return Err(Fault::Type {
                         what,
                         found,

@@ -1,5 +1,6 @@
 //! Types of instructions and stores.
 
+use super::super::text::{ACCESS, word};
 use super::*;
 
 use Scalar::{Bool, F32, I32, Index};
@@ -94,7 +95,7 @@ impl Reporter<'_> {
             Some(param) if param.access == forbidden => Err(Fault::Access {
                 buffer: self.buf(buf),
                 done,
-                access: super::super::text::word(&super::super::text::ACCESS, forbidden),
+                access: word(&ACCESS, forbidden),
             }),
             _ => Ok(()),
         }

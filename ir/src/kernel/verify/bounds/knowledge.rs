@@ -40,6 +40,8 @@ pub(super) struct Knowledge {
     bounds: Vec<[Bounds; 2]>,
     /// Bounds to restore, newest last.
     undo: Vec<(Unknown, Side, Bounds)>,
+    /// The length of `undo` when facts became contradictory: no run gets here.
+    impossible: Option<usize>,
 }
 
 impl Knowledge {
@@ -48,6 +50,7 @@ impl Knowledge {
         Knowledge {
             bounds: vec![tokens],
             undo: vec![],
+            impossible: None,
         }
     }
 
@@ -118,6 +121,9 @@ impl Knowledge {
 
     /// Whether a form is certainly not negative.
     pub(super) fn is_not_negative(&self, form: &Linear) -> bool {
+        if self.impossible.is_some() {
+            return true;
+        }
         // The plain ways first; most proofs end there.
         let in_tokens = self.follow(form.clone(), |bounds| bounds.first());
         let in_unknowns = || self.follow(form.clone(), |bounds| bounds.last());
@@ -168,6 +174,7 @@ impl Knowledge {
 
     /// Forgets all facts since the mark.
     pub(super) fn forget(&mut self, mark: usize) {
+        self.impossible = self.impossible.filter(|&since| since < mark);
         for (unknown, side, bounds) in self.undo.drain(mark..).rev() {
             self.bounds[unknown.0 as usize][side.index()] = bounds;
         }
@@ -175,7 +182,12 @@ impl Knowledge {
 
     /// Takes it as a fact that a form is not negative.
     pub(super) fn learn(&mut self, fact: &Linear) {
-        let Some((last, _)) = fact.last() else { return };
+        let Some((last, _)) = fact.last() else {
+            if fact.constant_part() < 0 {
+                self.impossible.get_or_insert(self.undo.len());
+            }
+            return;
+        };
         for &(unknown, _) in fact.terms() {
             let Some((bound, factor)) = fact.solve(unknown) else {
                 continue;
@@ -207,19 +219,26 @@ impl Knowledge {
     }
 }
 
-/// Whether bound `a` is as good as `b` for every `T ≥ 1`.
+/// The value of a form of `T`, times its divisor.
+fn at(form: &Linear, tokens: i128) -> Option<i128> {
+    let (constant, factor, _) = form.as_tokens()?;
+    factor.checked_mul(tokens)?.checked_add(constant)
+}
+
+/// Whether bound `a` is as good as `b` for every `T`: at both ends, since both are lines.
 fn is_as_good(a: &Linear, b: &Linear, side: Side) -> bool {
     let difference = if side == Side::Upper {
         b.minus(a)
     } else {
         a.minus(b)
     };
-    let parts = difference.and_then(|d| d.as_tokens());
-    parts.is_some_and(|(constant, factor, _)| factor >= 0 && constant.saturating_add(factor) >= 0)
+    let ends = [1, i128::from(MAX_TOKENS)];
+    difference.is_some_and(|d| ends.iter().all(|&tokens| at(&d, tokens).is_some_and(|n| n >= 0)))
 }
 
-/// Of forms of `T`, keeps those that no other replaces, the best for large `T` first.
+/// Of forms of `T`, keeps those that no other replaces, the best at a usual `T` first.
 fn keep_best(bounds: &mut Bounds, side: Side) {
+    const USUAL: i128 = 1000;
     let mut best: Bounds = vec![];
     for bound in bounds.drain(..) {
         if best.iter().any(|other| is_as_good(other, &bound, side)) {
@@ -228,15 +247,13 @@ fn keep_best(bounds: &mut Bounds, side: Side) {
         best.retain(|other| !is_as_good(&bound, other, side));
         best.push(bound);
     }
-    // By the factor of `T`; the factors of at most a few forms are compared as fractions.
-    best.sort_by(|a, b| {
-        let parts = |form: &Linear| form.as_tokens().unwrap_or((0, 0, 1));
-        let ((_, fa, da), (_, fb, db)) = (parts(a), parts(b));
-        let order = fa.saturating_mul(db).cmp(&fb.saturating_mul(da));
+    best.sort_by_cached_key(|bound| {
+        let divisor = bound.as_tokens().map_or(1, |(_, _, divisor)| divisor);
+        let value = at(bound, USUAL).map_or(i128::MAX, |n| n.div_euclid(divisor));
         if side == Side::Upper {
-            order
+            value
         } else {
-            order.reverse()
+            value.saturating_neg()
         }
     });
     best.truncate(MAX_DERIVED);
