@@ -3,7 +3,16 @@
 //! A [`Backend`] turns a verified list of kernels into an object file. It spells loops; it decides nothing: tiles and
 //! vector widths were chosen in `passes` from its [`Features`].
 
+pub mod target;
+
+use std::fmt;
+
 use rwkvc_ir::kernel::Kernel;
+
+pub use target::{Target, TargetError};
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("code is produced for, and on, x86-64 and 64-bit Arm only");
 
 /// Instruction set of the produced code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,15 +23,29 @@ pub enum Arch {
     Aarch64,
 }
 
-/// What code is produced for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Instruction set.
-    pub arch: Arch,
-    /// Instruction set extensions the code may use, by LLVM's names (`avx2`, `fma`, `f16c`, `avx512f` …), sorted.
-    pub extensions: Vec<String>,
-    /// The processor to tune for, by LLVM's name (`znver4`, `x86-64-v3`, `generic`).
-    pub cpu: String,
+impl Arch {
+    /// This machine's.
+    pub const fn host() -> Self {
+        if cfg!(target_arch = "aarch64") {
+            Arch::Aarch64
+        } else {
+            Arch::X86_64
+        }
+    }
+
+    /// The name that Rust and Linux use: `x86_64` or `aarch64`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What the schedules need to know of a target as seen through one backend.
