@@ -132,3 +132,33 @@ impl FromStr for DType {
             .ok_or_else(|| format!("unknown number format `{text}`, expected f32, f16, bf16 or i32"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_agrees_with_reading() {
+        // Every bit pattern of two bytes, those that are not numbers included.
+        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for dtype in DType::ALL {
+            let mut values = vec![0.0f32; bytes.len() / dtype.size()];
+            dtype.decode(&bytes, &mut values);
+            for (i, &value) in values.iter().enumerate() {
+                let expected = dtype.read(&bytes, i) as f32;
+                assert!(
+                    value == expected || (value.is_nan() && expected.is_nan()),
+                    "{dtype} {i}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read() {
+        for dtype in DType::ALL {
+            assert_eq!(dtype.name().parse(), Ok(dtype));
+        }
+        assert!("f8".parse::<DType>().is_err());
+    }
+}

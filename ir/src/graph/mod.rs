@@ -27,6 +27,9 @@ mod types;
 mod verify;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use petgraph::Direction;

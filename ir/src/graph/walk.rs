@@ -85,7 +85,8 @@ impl Graph {
         known
     }
 
-    /// Removes the nodes that no output needs, except inputs, and gives their number.
+    /// Removes the nodes that no output needs, except inputs, and gives their number. Nodes added later may
+    /// get the ids of removed ones.
     pub fn remove_dead(&mut self) -> usize {
         let mut live: HashSet<NodeId> = self.topological().into_iter().collect();
         live.extend(&self.inputs);

@@ -38,6 +38,9 @@ mod transpose;
 mod wkv7;
 mod wkv7_block;
 
+#[cfg(test)]
+mod tests;
+
 use attributes::Attribute;
 pub(crate) use attributes::{Attributes, Given};
 pub use linear_group::{Activation, Member};

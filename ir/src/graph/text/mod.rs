@@ -18,6 +18,9 @@ mod lexer;
 mod parse;
 mod print;
 
+#[cfg(test)]
+mod tests;
+
 use super::{Dim, GraphError};
 
 pub(crate) use lexer::Position;
