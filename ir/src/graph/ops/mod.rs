@@ -370,5 +370,5 @@ ops! {
         decay_scale: f64,
         /// Whether there are `v_first` and `v_gate`, after the other operands.
         value_residual: bool,
-    } (state, r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias, v[n]) -> (next, y);
+    } (state, r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias, value_residual[n]) -> (next, y);
 }
