@@ -138,8 +138,7 @@ pub enum Fault {
     /// A shuffle without threads.
     #[error("a shuffle stands outside of a thread loop")]
     ShuffleOutside,
-    /// A barrier beside the parallel loop is refused as [`Fault::BesideParallel`]; this is a load or store that the
-    /// parameter does not allow.
+    /// A load or store that the parameter does not allow.
     #[error("`{buffer}` may not be {done}: its access is `{access}`")]
     Access {
         /// The buffer.
