@@ -40,6 +40,11 @@ impl Arch {
             Arch::Aarch64 => "aarch64",
         }
     }
+
+    /// The extensions that a [`Target`] may name, by LLVM's names: those that can change code.
+    pub fn extensions(self) -> Vec<&'static str> {
+        target::extensions(self).iter().map(|e| e.name).collect()
+    }
 }
 
 impl fmt::Display for Arch {

@@ -15,7 +15,8 @@ mod extension;
 use std::fmt;
 
 use crate::Arch;
-use extension::{LEVELS, Level, extensions};
+pub(crate) use extension::extensions;
+use extension::{LEVELS, Level};
 
 /// What code is produced for. Its text form is read by [`Target::parse`] and leaves out `cpu`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,12 +125,11 @@ impl Target {
 
     /// Adds an extension and those that it builds on.
     fn add(&mut self, name: &str) -> Result<(), TargetError> {
-        let known = extensions(self.arch);
-        let Some(extension) = known.iter().find(|e| e.name == name) else {
+        let Some(extension) = extensions(self.arch).iter().find(|e| e.name == name) else {
             return Err(TargetError::Extension {
                 found: name.to_owned(),
                 arch: self.arch,
-                known: known.iter().map(|e| e.name).collect(),
+                known: self.arch.extensions(),
             });
         };
         if !self.has(name) {

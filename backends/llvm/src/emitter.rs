@@ -1,0 +1,357 @@
+//! Registers, buffers and control flow.
+
+use inkwell::IntPredicate;
+use inkwell::builder::{Builder, BuilderError};
+use inkwell::context::Context;
+use inkwell::module::Module;
+use inkwell::types::{BasicType, BasicTypeEnum, IntType};
+use inkwell::values::{
+    BasicValue, BasicValueEnum, FunctionValue, InstructionValueError, IntValue, PointerValue,
+};
+use rwkvc_ir::kernel::{Bound, Extent, Kernel, LoopKind, Reg, Scalar, Stmt, Type};
+
+use crate::machine::Machine;
+use crate::memory::{Buffer, buffers};
+
+/// Why a kernel cannot be emitted.
+#[derive(Debug)]
+pub(crate) struct Fault(pub(crate) String);
+
+impl From<BuilderError> for Fault {
+    fn from(error: BuilderError) -> Self {
+        Fault(format!("LLVM cannot build an instruction: {error}"))
+    }
+}
+
+impl From<InstructionValueError> for Fault {
+    fn from(error: InstructionValueError) -> Self {
+        Fault(format!("LLVM cannot annotate an instruction: {error}"))
+    }
+}
+
+/// Emits a kernel as a function `(buffers, begin, end, tokens)` of `module`.
+pub(crate) fn function<'c>(
+    kernel: &Kernel,
+    context: &'c Context,
+    module: &Module<'c>,
+    machine: &Machine,
+) -> Result<(), Fault> {
+    let mut emitter = Emitter::new(kernel, context, module)?;
+    machine.mark(context, emitter.function);
+    emitter.block(&kernel.body)?;
+    emitter.b.build_return(None)?;
+    Ok(())
+}
+
+/// Where a register is.
+#[derive(Clone, Copy)]
+enum Held<'c> {
+    /// Not computed yet.
+    Nothing,
+    /// Immutable: an SSA value.
+    Value(BasicValueEnum<'c>),
+    /// Mutable: a place on the stack, which LLVM turns into SSA values.
+    Variable(PointerValue<'c>),
+}
+
+/// A function under construction.
+pub(crate) struct Emitter<'k, 'm, 'c> {
+    pub(crate) kernel: &'k Kernel,
+    pub(crate) context: &'c Context,
+    pub(crate) module: &'m Module<'c>,
+    pub(crate) b: Builder<'c>,
+    pub(crate) function: FunctionValue<'c>,
+    /// Parameters, then locals.
+    pub(crate) buffers: Vec<Buffer<'c>>,
+    /// The iterations of the parallel loop to run.
+    pub(crate) range: (IntValue<'c>, IntValue<'c>),
+    pub(crate) tokens: IntValue<'c>,
+    held: Vec<Held<'c>>,
+    /// For each register: the loops around its last assignment.
+    depths: Vec<u32>,
+    /// The loops around the current statement.
+    depth: u32,
+    /// Whether a thread loop is around the current statement.
+    pub(crate) in_threads: bool,
+}
+
+impl<'k, 'm, 'c> Emitter<'k, 'm, 'c> {
+    fn new(kernel: &'k Kernel, context: &'c Context, module: &'m Module<'c>) -> Result<Self, Fault> {
+        if module.get_function(&kernel.name).is_some() {
+            return Err(Fault("another kernel has this name".to_owned()));
+        }
+        let (pointer, index) = (context.ptr_type(Default::default()), context.i64_type());
+        let parameters = [pointer.into(), index.into(), index.into(), index.into()];
+        let ty = context.void_type().fn_type(&parameters, false);
+        let function = module.add_function(&kernel.name, ty, None);
+        let parameters = function.get_params();
+        let (Some(&BasicValueEnum::PointerValue(array)), Some(&BasicValueEnum::IntValue(begin))) =
+            (parameters.first(), parameters.get(1))
+        else {
+            return Err(Fault("LLVM made a function without its parameters".to_owned()));
+        };
+        let (Some(&BasicValueEnum::IntValue(end)), Some(&BasicValueEnum::IntValue(tokens))) =
+            (parameters.get(2), parameters.get(3))
+        else {
+            return Err(Fault("LLVM made a function without its parameters".to_owned()));
+        };
+        for (value, name) in parameters.iter().zip(["buffers", "begin", "end", "tokens"]) {
+            value.set_name(name);
+        }
+        let b = context.create_builder();
+        b.position_at_end(context.append_basic_block(function, "entry"));
+        let buffers = buffers(kernel, context, &b, array)?;
+        let mut emitter = Self {
+            kernel,
+            context,
+            module,
+            b,
+            function,
+            buffers,
+            range: (begin, end),
+            tokens,
+            held: vec![Held::Nothing; kernel.registers.len()],
+            depths: vec![0; kernel.registers.len()],
+            depth: 0,
+            in_threads: false,
+        };
+        for (held, register) in emitter.held.iter_mut().zip(&kernel.registers) {
+            if register.mutable {
+                let ty = vector_type(context, register.ty);
+                *held = Held::Variable(emitter.b.build_alloca(ty, &register.name)?);
+            }
+        }
+        Ok(emitter)
+    }
+
+    /// The LLVM type of a register.
+    pub(crate) fn ty(&self, ty: Type) -> BasicTypeEnum<'c> {
+        vector_type(self.context, ty)
+    }
+
+    pub(crate) fn index_type(&self) -> IntType<'c> {
+        self.context.i64_type()
+    }
+
+    pub(crate) fn index(&self, value: i64) -> IntValue<'c> {
+        self.index_type().const_int(value as u64, true)
+    }
+
+    /// The value of a register.
+    pub(crate) fn value(&self, reg: Reg) -> Result<BasicValueEnum<'c>, Fault> {
+        let info = &self.kernel.registers[reg.0 as usize];
+        match self.held[reg.0 as usize] {
+            Held::Value(value) => Ok(value),
+            Held::Variable(place) => Ok(self.b.build_load(self.ty(info.ty), place, &info.name)?),
+            Held::Nothing => Err(Fault(format!(
+                "register %{} is used before it is computed",
+                info.name
+            ))),
+        }
+    }
+
+    /// The value of a register that holds an integer or a truth value, in one lane.
+    pub(crate) fn int(&self, reg: Reg) -> Result<IntValue<'c>, Fault> {
+        match self.value(reg)? {
+            BasicValueEnum::IntValue(value) => Ok(value),
+            _ => {
+                let info = &self.kernel.registers[reg.0 as usize];
+                Err(Fault(format!(
+                    "register %{} is {}, expected a scalar that is no float",
+                    info.name, info.ty
+                )))
+            }
+        }
+    }
+
+    fn assign(&mut self, reg: Reg, value: BasicValueEnum<'c>) -> Result<(), Fault> {
+        self.depths[reg.0 as usize] = self.depth;
+        match &mut self.held[reg.0 as usize] {
+            Held::Variable(place) => {
+                self.b.build_store(*place, value)?;
+            }
+            held => {
+                // Constants have no names.
+                if value.as_instruction_value().is_some() {
+                    value.set_name(&self.kernel.registers[reg.0 as usize].name);
+                }
+                *held = Held::Value(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The loops around the last assignment of a register: it surely does not change in loops inside of them, unless
+    /// it is mutable.
+    pub(crate) fn depth_of(&self, reg: Reg) -> u32 {
+        self.depths[reg.0 as usize]
+    }
+
+    /// Emits statements in order.
+    pub(crate) fn block(&mut self, statements: &[Stmt]) -> Result<(), Fault> {
+        statements
+            .iter()
+            .try_for_each(|statement| self.statement(statement))
+    }
+
+    fn statement(&mut self, statement: &Stmt) -> Result<(), Fault> {
+        match statement {
+            Stmt::Let(reg, inst) => {
+                let value = self.compute(*reg, inst)?;
+                self.assign(*reg, value)
+            }
+            Stmt::Store { buf, at, value } => self.store(*buf, at, *value),
+            Stmt::For {
+                kind,
+                var,
+                start,
+                end,
+                step,
+                body,
+            } => self.repeat(*kind, *var, (*start, *end), *step, body),
+            Stmt::If {
+                condition,
+                then,
+                otherwise,
+            } => self.branch(*condition, then, otherwise),
+            Stmt::Barrier => self.barrier(),
+            Stmt::Prefetch { buf, at } => self.prefetch(*buf, at),
+        }
+    }
+
+    fn branch(&mut self, condition: Reg, then: &[Stmt], otherwise: &[Stmt]) -> Result<(), Fault> {
+        let condition = self.int(condition)?;
+        let then_block = self.context.append_basic_block(self.function, "then");
+        let else_block = self.context.append_basic_block(self.function, "else");
+        let join = self.context.append_basic_block(self.function, "join");
+        self.b
+            .build_conditional_branch(condition, then_block, else_block)?;
+        for (block, body) in [(then_block, then), (else_block, otherwise)] {
+            self.b.position_at_end(block);
+            self.block(body)?;
+            self.b.build_unconditional_branch(join)?;
+        }
+        self.b.position_at_end(join);
+        Ok(())
+    }
+
+    fn repeat(
+        &mut self,
+        kind: LoopKind,
+        var: Reg,
+        (start, end): (Bound, Bound),
+        step: i64,
+        body: &[Stmt],
+    ) -> Result<(), Fault> {
+        if step <= 0 {
+            return Err(Fault(format!(
+                "the step of a loop is {step}, expected a positive one"
+            )));
+        }
+        match kind {
+            LoopKind::Parallel => {
+                if start != Bound::Extent(Extent::fixed(0))
+                    || end != Bound::Extent(self.kernel.grid)
+                    || step != 1
+                {
+                    let expected = "the parallel loop must run from 0 to the grid in steps of 1";
+                    return Err(Fault(expected.to_owned()));
+                }
+                self.parallel_loop(var, body)
+            }
+            LoopKind::Unrolled => self.write_out(var, (start, end), step, body),
+            LoopKind::Serial => self.serial_loop(var, (self.bound(start)?, self.bound(end)?), step, body),
+            LoopKind::Thread => self.thread_loop(var, (self.bound(start)?, self.bound(end)?), step, body),
+        }
+    }
+
+    fn bound(&self, bound: Bound) -> Result<IntValue<'c>, Fault> {
+        match bound {
+            Bound::Reg(reg) => self.int(reg),
+            Bound::Extent(extent) => match extent.as_fixed() {
+                Some(n) => Ok(self.index(n)),
+                None => {
+                    let per_token = self.index(extent.per_token);
+                    let n = self.b.build_int_mul(self.tokens, per_token, "")?;
+                    Ok(self.b.build_int_add(n, self.index(extent.fixed), "")?)
+                }
+            },
+        }
+    }
+
+    /// Repeats the code of the body for each iteration.
+    fn write_out(&mut self, var: Reg, bounds: (Bound, Bound), step: i64, body: &[Stmt]) -> Result<(), Fault> {
+        let fixed = |bound| match bound {
+            Bound::Extent(extent) => extent.as_fixed(),
+            Bound::Reg(_) => None,
+        };
+        let (Some(start), Some(end)) = (fixed(bounds.0), fixed(bounds.1)) else {
+            return Err(Fault("an unrolled loop needs a fixed extent".to_owned()));
+        };
+        let mut at = start;
+        while at < end {
+            self.assign(var, self.index(at).into())?;
+            self.block(body)?;
+            at = at.saturating_add(step);
+        }
+        Ok(())
+    }
+
+    /// One iteration after the other.
+    pub(crate) fn serial_loop(
+        &mut self,
+        var: Reg,
+        (start, end): (IntValue<'c>, IntValue<'c>),
+        step: i64,
+        body: &[Stmt],
+    ) -> Result<(), Fault> {
+        let [header, inside, exit] =
+            ["loop", "body", "exit"].map(|name| self.context.append_basic_block(self.function, name));
+        let before = self.current_block()?;
+        self.b.build_unconditional_branch(header)?;
+        self.b.position_at_end(header);
+        let counter = self.b.build_phi(self.index_type(), "i")?;
+        let value = counter.as_basic_value().into_int_value();
+        let goes_on = self.b.build_int_compare(IntPredicate::SLT, value, end, "")?;
+        self.b.build_conditional_branch(goes_on, inside, exit)?;
+
+        self.b.position_at_end(inside);
+        self.depth += 1;
+        self.assign(var, value.into())?;
+        self.block(body)?;
+        self.depth -= 1;
+        // A verified loop ends before its variable overflows.
+        let next = self.b.build_int_nsw_add(value, self.index(step), "")?;
+        let last = self.current_block()?;
+        self.b.build_unconditional_branch(header)?;
+        counter.add_incoming(&[(&start, before), (&next, last)]);
+        self.b.position_at_end(exit);
+        Ok(())
+    }
+
+    fn current_block(&self) -> Result<inkwell::basic_block::BasicBlock<'c>, Fault> {
+        self.b
+            .get_insert_block()
+            .ok_or_else(|| Fault("LLVM has no current block".to_owned()))
+    }
+}
+
+fn vector_type(context: &Context, ty: Type) -> BasicTypeEnum<'_> {
+    let scalar: BasicTypeEnum<'_> = match ty.scalar {
+        Scalar::F32 => context.f32_type().into(),
+        Scalar::I32 => context.i32_type().into(),
+        Scalar::Index => context.i64_type().into(),
+        Scalar::Bool => context.bool_type().into(),
+    };
+    lanes_of(scalar, ty.lanes)
+}
+
+/// A scalar for one lane, a vector for more.
+pub(crate) fn lanes_of(scalar: BasicTypeEnum<'_>, lanes: u32) -> BasicTypeEnum<'_> {
+    match scalar {
+        _ if lanes == 1 => scalar,
+        BasicTypeEnum::FloatType(ty) => ty.vec_type(lanes).as_basic_type_enum(),
+        BasicTypeEnum::IntType(ty) => ty.vec_type(lanes).as_basic_type_enum(),
+        _ => unreachable!("registers hold floats and integers"),
+    }
+}
