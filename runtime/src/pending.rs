@@ -25,6 +25,16 @@ pub fn remove_pending_files() {
     }
 }
 
+/// Writes a file that appears under its name when it is complete.
+///
+/// # Errors
+/// If the file cannot be written; then nothing is left of it.
+pub fn write_whole(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = PendingFile::create(target)?;
+    file.write_all(bytes)?;
+    file.finish()
+}
+
 /// A file being written.
 pub(crate) struct PendingFile {
     file: BufWriter<File>,

@@ -108,10 +108,13 @@ impl Builder {
         Builder { kernel, open: vec![vec![]] }
     }
 
-    /// Adds a parameter. Parameters come before locals.
+    /// Adds a parameter. Parameters come before locals. A name that is taken gets a number.
     pub fn param(&mut self, name: &str, dtype: DType, len: Extent, access: Access) -> Buf {
         assert!(self.kernel.locals.is_empty(), "parameters come before locals");
-        self.kernel.params.push(Param { name: name.into(), dtype, len, access });
+        let taken = |name: &str| self.kernel.params.iter().any(|p| p.name == name);
+        let numbered = (2..).map(|n| format!("{name}{n}"));
+        let name = std::iter::once(name.to_string()).chain(numbered).find(|n| !taken(n)).expect("endless");
+        self.kernel.params.push(Param { name, dtype, len, access });
         Buf(self.kernel.params.len() as u32 - 1)
     }
 

@@ -11,10 +11,10 @@
 use super::{State, StateError, StateLayout, difference};
 use crate::manifest::StateSlot;
 use crate::model::Model;
-use crate::pending::PendingFile;
+use crate::pending::write_whole;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"RWKVC-ST";
@@ -34,12 +34,7 @@ impl State {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), StateError> {
-        let write = || {
-            let mut file = PendingFile::create(path)?;
-            file.write_all(&self.to_bytes()?)?;
-            file.finish()
-        };
-        write().map_err(|source| StateError::Io {
+        self.to_bytes().and_then(|bytes| write_whole(path, &bytes)).map_err(|source| StateError::Io {
             path: path.into(),
             source,
         })

@@ -1,0 +1,100 @@
+//! Folding: what is known at compile time is computed at compile time.
+
+use rwkvc_ir::graph::ops::{Const, Embed, Op};
+use rwkvc_ir::graph::{Graph, GraphError, Value};
+
+use crate::pipeline::Fuel;
+
+/// `fold-constants`: arithmetic on scalar constants, and the identities `x * 1`, `x + 0`, `x - 0`.
+///
+/// ```text
+/// %a = const 0.5            %c = const 1.5
+/// %b = const 3.0      →     %y = mul %x, %c
+/// %c = mul %a, %b
+/// %y = mul %x, %c
+/// ```
+pub(crate) fn constants(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> {
+    for node in graph.topological() {
+        let operands = graph.operands(node);
+        let known: Vec<Option<f64>> = operands.iter().map(|&v| constant(graph, v)).collect();
+        let result = graph.value(node, 0);
+        let all: Option<Vec<f64>> = known.iter().copied().collect();
+        if let (Some(value), true) = (all.and_then(|c| apply(graph.op(node), &c)), !operands.is_empty()) {
+            if fuel.take() {
+                let folded = graph.add(Op::Const(Const { value }), &[])?[0];
+                graph.replace_uses(result, folded)?;
+            }
+            continue;
+        }
+        let same = match (graph.op(node), known.as_slice()) {
+            (Op::Mul(_), [_, Some(1.0)]) | (Op::Add(_) | Op::Sub(_), [_, Some(0.0)]) => Some(operands[0]),
+            (Op::Mul(_), [Some(1.0), _]) | (Op::Add(_), [Some(0.0), _]) => Some(operands[1]),
+            _ => None,
+        };
+        if let Some(same) = same.filter(|&v| graph.ty(v) == graph.ty(result))
+            && fuel.take()
+        {
+            graph.replace_uses(result, same)?;
+        }
+    }
+    Ok(())
+}
+
+fn constant(graph: &Graph, value: Value) -> Option<f64> {
+    match graph.op(value.node) {
+        Op::Const(c) => Some(c.value),
+        _ => None,
+    }
+}
+
+/// Scalar arithmetic, in f64.
+fn apply(op: &Op, c: &[f64]) -> Option<f64> {
+    Some(match op {
+        Op::Add(_) => c[0] + c[1],
+        Op::Sub(_) => c[0] - c[1],
+        Op::Mul(_) => c[0] * c[1],
+        Op::Neg(_) => -c[0],
+        Op::Exp(_) => c[0].exp(),
+        Op::Tanh(_) => c[0].tanh(),
+        Op::Sigmoid(_) => 1.0 / (1.0 + (-c[0]).exp()),
+        Op::Relu(_) => c[0].max(0.0),
+        _ => return None,
+    })
+}
+
+/// `fold-ln0`: a norm of looked-up rows is a look-up of normalised rows, and the table is known.
+///
+/// ```text
+/// %x = embed %table, %tokens          %t = layer_norm %table, %w, %b
+/// %y = layer_norm %x, %w, %b    →     %y = embed %t, %tokens
+/// ```
+pub(crate) fn ln0(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> {
+    for node in graph.topological() {
+        let Op::LayerNorm(norm) = graph.op(node) else { continue };
+        let norm = norm.clone();
+        let operands = graph.operands(node);
+        if !matches!(graph.op(operands[0].node), Op::Embed(_)) {
+            continue;
+        }
+        let [table, tokens] = graph.operands(operands[0].node)[..] else { continue };
+        let known = [table, operands[1], operands[2]].iter().all(|&v| graph.is_constant(v));
+        if known && fuel.take() {
+            let table = graph.add(Op::LayerNorm(norm), &[table, operands[1], operands[2]])?[0];
+            let folded = graph.add(Op::Embed(Embed {}), &[table, tokens])?[0];
+            graph.replace_uses(graph.value(node, 0), folded)?;
+        }
+    }
+    Ok(())
+}
+
+/// `dce`: every pass removes what it left dead; this one also removes what was dead before.
+///
+/// ```text
+/// %a = exp %x
+/// %y = neg %x     →     %y = neg %x
+/// return y=%y           return y=%y
+/// ```
+pub(crate) fn dead(graph: &mut Graph, _: &mut Fuel) -> Result<(), GraphError> {
+    graph.remove_dead();
+    Ok(())
+}

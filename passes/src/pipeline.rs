@@ -1,0 +1,183 @@
+//! The passes, by name and in order.
+
+use rwkvc_ir::graph::{Graph, GraphError};
+
+use crate::{cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections};
+
+/// A rewrite of a graph that leaves its meaning alone.
+pub struct Pass {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// One line for `rwkvc passes`.
+    pub summary: &'static str,
+    /// Whether it fuses ops; *unfused* means: without these.
+    pub fuses: bool,
+    run: fn(&mut Graph, &mut Fuel) -> Result<(), GraphError>,
+}
+
+/// All passes, in the order that they run.
+pub const STANDARD: &[Pass] = &[
+    Pass {
+        name: "fold-constants",
+        summary: "compute scalar arithmetic on constants; drop `x * 1` and `x + 0`",
+        fuses: false,
+        run: fold::constants,
+    },
+    Pass {
+        name: "fold-ln0",
+        summary: "normalise the embedding table once instead of each token's row: layer_norm(embed) → embed(layer_norm)",
+        fuses: false,
+        run: fold::ln0,
+    },
+    Pass { name: "cse", summary: "compute equal values once", fuses: false, run: cse::cse },
+    Pass {
+        name: "fuse-token-shift",
+        summary: "token_shift and every interpolation with it → shift_mix",
+        fuses: true,
+        run: fuse_token_shift::run,
+    },
+    Pass {
+        name: "fuse-norm",
+        summary: "a layer norm that feeds one shift_mix → norm_shift_mix",
+        fuses: true,
+        run: fuse_norm::run,
+    },
+    Pass {
+        name: "fuse-wkv7",
+        summary: "decay, key normalisation, WKV-7 update, group norm, bonus and gate of a head → wkv7_block",
+        fuses: true,
+        run: fuse_wkv7::run,
+    },
+    Pass {
+        name: "fuse-epilogue",
+        summary: "bias, activation, gate and residual ride along with a matrix product → linear_group",
+        fuses: true,
+        run: fuse_epilogue::run,
+    },
+    Pass {
+        name: "fuse-lora",
+        summary: "the low-rank chains of a block become two launches: all first halves, all second halves",
+        fuses: true,
+        run: fuse_lora::run,
+    },
+    Pass {
+        name: "merge-projections",
+        summary: "products of the mixes of one token shift share one launch",
+        fuses: true,
+        run: merge_projections::run,
+    },
+    Pass { name: "dce", summary: "remove what no output needs", fuses: false, run: fold::dead },
+];
+
+/// How many rewrites are left: with `--fuel N` the first N happen, which bisects a miscompilation.
+#[derive(Clone, Debug)]
+pub struct Fuel {
+    left: u64,
+    used: u64,
+}
+
+impl Fuel {
+    /// Fuel for `n` rewrites; `None` for any number.
+    pub fn new(n: Option<u64>) -> Self {
+        Fuel { left: n.unwrap_or(u64::MAX), used: 0 }
+    }
+
+    /// Asks for one rewrite.
+    pub(crate) fn take(&mut self) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        self.used += 1;
+        true
+    }
+
+    /// Rewrites so far.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+}
+
+/// Which passes to run.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    names: Vec<&'static str>,
+}
+
+/// A pass name that does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no pass `{name}`; the passes are {}", STANDARD.iter().map(|p| p.name).collect::<Vec<_>>().join(", "))]
+pub struct UnknownPass {
+    /// What was asked for.
+    pub name: String,
+}
+
+impl Selection {
+    /// Every pass.
+    pub fn all() -> Self {
+        Selection { names: STANDARD.iter().map(|p| p.name).collect() }
+    }
+
+    /// Every pass that does not fuse: one kernel per graph op.
+    pub fn unfused() -> Self {
+        Selection { names: STANDARD.iter().filter(|p| !p.fuses).map(|p| p.name).collect() }
+    }
+
+    /// These passes, in the standard order.
+    pub fn only(names: &[impl AsRef<str>]) -> Result<Self, UnknownPass> {
+        let known = names.iter().map(|n| find(n.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        Ok(Selection { names: STANDARD.iter().map(|p| p.name).filter(|n| known.contains(n)).collect() })
+    }
+
+    /// This selection without some passes.
+    pub fn without(mut self, names: &[impl AsRef<str>]) -> Result<Self, UnknownPass> {
+        let gone = names.iter().map(|n| find(n.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        self.names.retain(|n| !gone.contains(n));
+        Ok(self)
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> &[&'static str] {
+        &self.names
+    }
+}
+
+fn find(name: &str) -> Result<&'static str, UnknownPass> {
+    let pass = STANDARD.iter().find(|p| p.name == name);
+    pass.map(|p| p.name).ok_or_else(|| UnknownPass { name: name.into() })
+}
+
+/// A pass left a graph that does not verify, or could not build its replacement: a bug of the pass.
+#[derive(Debug, thiserror::Error)]
+#[error("pass `{pass}` produced an invalid graph: {source}")]
+pub struct PassError {
+    /// The pass.
+    pub pass: &'static str,
+    /// The graph from before it, as text.
+    pub before: String,
+    /// What is wrong.
+    pub source: GraphError,
+}
+
+/// Runs the selected passes. `after` sees the graph after each.
+pub fn run(
+    graph: Graph,
+    selection: &Selection,
+    fuel: &mut Fuel,
+    after: &mut dyn FnMut(&'static str, &Graph),
+) -> Result<rwkvc_ir::graph::Verified<Graph>, PassError> {
+    let verify = |graph: Graph, pass, before: &Graph| {
+        rwkvc_ir::graph::verify(graph).map_err(|source| PassError { pass, before: before.to_string(), source })
+    };
+    let mut current = verify(graph.clone(), "none", &graph)?;
+    for pass in STANDARD.iter().filter(|p| selection.names.contains(&p.name)) {
+        let before = current.clone().into_inner();
+        let mut graph = before.clone();
+        (pass.run)(&mut graph, fuel)
+            .map_err(|source| PassError { pass: pass.name, before: before.to_string(), source })?;
+        graph.remove_dead();
+        current = verify(graph, pass.name, &before)?;
+        after(pass.name, &current);
+    }
+    Ok(current)
+}

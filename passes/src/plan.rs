@@ -1,0 +1,451 @@
+//! The plan: what is launched in which order, and where every value lives.
+//!
+//! Values that depend only on weights are computed when the weights are packed; the rest gets a place in one arena,
+//! which values share whose lives do not overlap. State is updated in place: a state input and the output of the same
+//! name are one buffer.
+
+use std::collections::HashMap;
+
+use rwkvc_backend_api::Features;
+use rwkvc_ir::DType;
+use rwkvc_ir::graph::ops::Op;
+use rwkvc_ir::graph::{Dim, Graph, NodeId, TensorType, Value};
+use rwkvc_ir::kernel::{Extent, Kernel, verify::KernelError};
+
+use crate::schedule::{self, Scheduled, Slot, Tensor};
+
+mod arena;
+
+use arena::Arena;
+
+/// One shape of the step, to be planned.
+pub struct Shape<'g> {
+    /// Its name: `decode`, `prefill`, `score`.
+    pub name: &'static str,
+    /// The graph, with its batch fixed to 1.
+    pub graph: &'g Graph,
+    /// The most tokens of one call.
+    pub max_tokens: usize,
+}
+
+/// Kernels, launches and buffers of all shapes of the step.
+#[derive(Debug)]
+pub struct Plan {
+    /// The kernels, each once, with unique names.
+    pub kernels: Vec<rwkvc_ir::Verified<Kernel>>,
+    /// The weight buffers.
+    pub weights: Vec<Weight>,
+    /// The parts of the state, in the order of the graph's inputs.
+    pub state: Vec<State>,
+    /// Bytes of scratch memory that any program needs.
+    pub arena_bytes: u64,
+    /// The programs, in the order of the shapes.
+    pub programs: Vec<Program>,
+}
+
+/// A weight buffer: what the kernels read.
+#[derive(Debug)]
+pub struct Weight {
+    /// Official names of the weights it is made of, joined by ` + `.
+    pub name: String,
+    /// How it is stored.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where its bytes come from.
+    pub source: Source,
+}
+
+/// Where the bytes of a weight buffer come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A weight of the model, as it is stored.
+    Stored(String),
+    /// The only output of a graph over weights, computed at compile time.
+    Computed(Graph),
+}
+
+/// One part of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The graph input.
+    pub name: String,
+    /// Its shape, without the batch.
+    pub shape: Vec<usize>,
+    /// First f32 in the state.
+    pub offset: u64,
+    /// The weight buffer with its value in a fresh state; zeros if none.
+    pub init: Option<usize>,
+}
+
+/// The launches of one shape.
+#[derive(Debug)]
+pub struct Program {
+    /// The name of the shape.
+    pub name: &'static str,
+    /// The most tokens of one call.
+    pub max_tokens: usize,
+    /// Outputs other than logits and state: name, arena offset in bytes, f32 elements.
+    pub probes: Vec<(String, u64, Extent)>,
+    /// In order; each starts when the one before is complete.
+    pub launches: Vec<Launch>,
+}
+
+/// One call of a kernel.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Index into [`Plan::kernels`].
+    pub kernel: usize,
+    /// Iterations of the parallel loop.
+    pub grid: Extent,
+    /// One per parameter.
+    pub args: Vec<Place>,
+    /// Weight bytes that it reads.
+    pub weight_bytes: u64,
+    /// What it computes, for people.
+    pub label: String,
+}
+
+/// Where a value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A weight buffer.
+    Weight(usize),
+    /// Byte offset into the state.
+    State(u64),
+    /// Byte offset into the arena.
+    Arena(u64),
+    /// The token ids.
+    Tokens,
+    /// The logits.
+    Logits,
+}
+
+/// Why a graph cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A graph does not have the form of a step.
+    #[error("graph `{graph}`: {reason}")]
+    Graph {
+        /// The graph.
+        graph: String,
+        /// What is the matter.
+        reason: String,
+    },
+    /// A schedule produced a kernel that does not verify: a bug of the schedule.
+    #[error("the schedule of `{op}` produced an invalid kernel: {source}\n{text}")]
+    Kernel {
+        /// The op.
+        op: String,
+        /// What is wrong.
+        source: KernelError,
+        /// The kernel.
+        text: String,
+    },
+}
+
+impl Plan {
+    /// Gives a part of the state its value in a fresh state: the only output of a graph over weights.
+    pub fn set_initial(&mut self, state: usize, name: String, value: Graph) {
+        let slot = &mut self.state[state];
+        slot.init = Some(self.weights.len());
+        let (shape, source) = (slot.shape.clone(), Source::Computed(value));
+        self.weights.push(Weight { name, dtype: DType::F32, shape, source });
+    }
+}
+
+/// Plans all shapes of one model for one target.
+pub fn plan(shapes: &[Shape<'_>], features: &Features) -> Result<Plan, PlanError> {
+    let mut planner = Planner {
+        features,
+        plan: Plan { kernels: vec![], weights: vec![], state: vec![], arena_bytes: 0, programs: vec![] },
+        kernels: HashMap::new(),
+        weights: HashMap::new(),
+    };
+    for shape in shapes {
+        planner.program(shape)?;
+    }
+    Ok(planner.plan)
+}
+
+struct Planner<'f> {
+    features: &'f Features,
+    plan: Plan,
+    /// Kernels by their text without the name.
+    kernels: HashMap<String, usize>,
+    /// Weights by the text of what they are made of.
+    weights: HashMap<String, usize>,
+}
+
+/// An op with its kernels.
+struct Step {
+    node: NodeId,
+    scheduled: Vec<Scheduled>,
+}
+
+impl Planner<'_> {
+    fn program(&mut self, shape: &Shape<'_>) -> Result<(), PlanError> {
+        let graph = shape.graph;
+        let fail = |reason: String| PlanError::Graph { graph: graph.name().into(), reason };
+        self.state(graph).map_err(fail)?;
+
+        let mut steps = vec![];
+        for node in graph.topological() {
+            let is_alias = matches!(graph.op(node), Op::Reshape(_) | Op::Input(_));
+            if is_alias || graph.is_constant(graph.value(node, 0)) {
+                continue;
+            }
+            let operands: Vec<Tensor> =
+                graph.operands(node).iter().map(|&v| tensor(graph, v)).collect::<Result<_, _>>().map_err(fail)?;
+            let results = (0..graph.results(node))
+                .map(|i| tensor(graph, graph.value(node, i)))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(fail)?;
+            let scheduled = schedule::schedule(graph.op(node), &operands, &results, self.features).map_err(fail)?;
+            steps.push(Step { node, scheduled });
+        }
+
+        let places = self.places(shape, &steps).map_err(fail)?;
+        let mut launches = vec![];
+        for Step { node, scheduled } in steps {
+            let label = label(graph, node);
+            let operands = graph.operands(node);
+            for s in scheduled {
+                let place = |slot: &Slot| match *slot {
+                    Slot::Operand(i) => places[&root(graph, operands[i])],
+                    Slot::Result(i) => places[&graph.value(node, i)],
+                };
+                let args: Vec<Place> = s.args.iter().map(place).collect();
+                let weight_bytes = self.weight_bytes(graph, node, &args);
+                let grid = s.kernel.grid;
+                let kernel = self.kernel(s.kernel, graph.op(node))?;
+                launches.push(Launch { kernel, grid, args, weight_bytes, label: label.clone() });
+            }
+        }
+        let probes = graph
+            .outputs()
+            .iter()
+            .filter_map(|(name, value)| match places.get(&root(graph, *value)) {
+                Some(&Place::Arena(offset)) => {
+                    tensor(graph, *value).ok().map(|t| (name.clone(), offset, t.len()))
+                }
+                _ => None,
+            })
+            .collect();
+        self.plan.programs.push(Program { name: shape.name, max_tokens: shape.max_tokens, probes, launches });
+        Ok(())
+    }
+
+    /// The state of a graph is its f32 inputs; all shapes of a step have the same.
+    fn state(&mut self, graph: &Graph) -> Result<(), String> {
+        let mut offset = 0;
+        let mut state = vec![];
+        for (name, ty) in graph.inputs() {
+            if ty.dtype != DType::F32 {
+                continue;
+            }
+            let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
+            let shape = shape.ok_or_else(|| format!("state `{name}` is {ty}, expected a fixed shape"))?;
+            let len: usize = shape.iter().product();
+            state.push(State { name, shape: shape[1.min(shape.len())..].to_vec(), offset, init: None });
+            offset += len as u64;
+        }
+        state.sort_by_key(|s| s.offset);
+        if self.plan.state.is_empty() {
+            self.plan.state = state;
+        } else if self.plan.state != state {
+            return Err("its state differs from that of the shapes before it".into());
+        }
+        Ok(())
+    }
+
+    /// Gives every value that a kernel touches its place.
+    fn places(&mut self, shape: &Shape<'_>, steps: &[Step]) -> Result<HashMap<Value, Place>, String> {
+        let graph = shape.graph;
+        let mut places = HashMap::new();
+        for node in graph.topological() {
+            if let Op::Input(input) = graph.op(node) {
+                let value = graph.value(node, 0);
+                let slot = self.plan.state.iter().find(|s| s.name == input.name);
+                let place = slot.map_or(Place::Tokens, |s| Place::State(4 * s.offset));
+                places.insert(value, place);
+            }
+        }
+        for (name, value) in graph.outputs() {
+            if name == "logits" {
+                places.insert(root(graph, *value), Place::Logits);
+            }
+        }
+        // When each value was last read: an index into `steps`, or never freed for outputs.
+        let mut last_use: HashMap<Value, usize> = HashMap::new();
+        for (i, step) in steps.iter().enumerate() {
+            for v in graph.operands(step.node) {
+                last_use.insert(root(graph, v), i);
+            }
+        }
+        for (_, value) in graph.outputs() {
+            last_use.insert(root(graph, *value), usize::MAX);
+        }
+        let mut arena = Arena::default();
+        for (i, step) in steps.iter().enumerate() {
+            let in_place = schedule::in_place(graph.op(step.node), graph.operands(step.node).len());
+            for v in graph.operands(step.node) {
+                let v = root(graph, v);
+                if graph.is_constant(v) && !places.contains_key(&v) {
+                    let index = self.weight(graph, v, keeps_format(graph, v))?;
+                    places.insert(v, Place::Weight(index));
+                }
+            }
+            for r in 0..graph.results(step.node) {
+                let value = graph.value(step.node, r);
+                if let Some((operand, _)) = in_place.filter(|&(_, result)| result == r) {
+                    let state = root(graph, graph.operands(step.node)[operand]);
+                    self.check_in_place(graph, steps, i, state, value)?;
+                    places.insert(value, places[&state]);
+                } else if !places.contains_key(&value) {
+                    let bytes = tensor(graph, value)?.len().at(shape.max_tokens as i64) as u64 * 4;
+                    places.insert(value, Place::Arena(arena.take(bytes)));
+                }
+            }
+            // Results that nobody reads are free again at once.
+            let ends = |v: &Value| last_use.get(v).copied().unwrap_or(i) == i;
+            let mut dead: Vec<Value> = graph.operands(step.node).iter().map(|&v| root(graph, v)).collect();
+            dead.extend((0..graph.results(step.node)).map(|r| graph.value(step.node, r)));
+            dead.sort();
+            dead.dedup();
+            for v in dead.iter().filter(|v| ends(v)) {
+                if let Place::Arena(offset) = places[v] {
+                    arena.give_back(offset);
+                }
+            }
+        }
+        self.plan.arena_bytes = self.plan.arena_bytes.max(arena.size());
+        Ok(places)
+    }
+
+    /// Updating a state in place is right if the state is read by nobody later and the result is its next value.
+    fn check_in_place(&self, graph: &Graph, steps: &[Step], i: usize, state: Value, next: Value) -> Result<(), String> {
+        let Op::Input(input) = graph.op(state.node) else {
+            return Err(format!("`{}` updates a value that is not an input", label(graph, steps[i].node)));
+        };
+        if let Some(late) = steps[i + 1..]
+            .iter()
+            .find(|s| graph.operands(s.node).iter().any(|&v| root(graph, v) == state))
+        {
+            return Err(format!("`{}` reads state `{}` after it was updated", label(graph, late.node), input.name));
+        }
+        let named = |(name, v): &(String, Value)| *name == input.name && root(graph, *v) == next;
+        if graph.outputs().iter().any(named) {
+            Ok(())
+        } else {
+            Err(format!("the next value of state `{}` is not the output of that name", input.name))
+        }
+    }
+
+    /// The weight buffer of a value that depends only on weights. Matrices keep the format they are stored in; vectors
+    /// become f32, which costs little and spares every kernel the conversion.
+    fn weight(&mut self, graph: &Graph, value: Value, keep: bool) -> Result<usize, String> {
+        let part = graph.extract(value);
+        let key = format!("{keep} {part}");
+        if let Some(&index) = self.weights.get(&key) {
+            return Ok(index);
+        }
+        let ty = graph.ty(value);
+        let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
+        let shape = shape.ok_or_else(|| format!("a weight is {ty}, expected a fixed shape"))?;
+        let mut names: Vec<String> = part.params().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        names.dedup();
+        let name = if names.is_empty() { "constant".into() } else { names.join(" + ") };
+        let dtype = if keep { ty.dtype } else { DType::F32 };
+        let source = match graph.op(value.node) {
+            Op::Param(p) if dtype == ty.dtype => Source::Stored(p.name.clone()),
+            _ => Source::Computed(part),
+        };
+        let index = self.plan.weights.len();
+        self.plan.weights.push(Weight { name, dtype, shape, source });
+        self.weights.insert(key, index);
+        Ok(index)
+    }
+
+    /// Weight bytes that a launch reads: whole buffers, but single rows of a looked-up table.
+    fn weight_bytes(&self, graph: &Graph, node: NodeId, args: &[Place]) -> u64 {
+        let is_lookup = matches!(graph.op(node), Op::Embed(_));
+        let bytes = |place: &Place| match *place {
+            Place::Weight(i) => {
+                let w = &self.plan.weights[i];
+                let rows = if is_lookup { w.shape[0].max(1) } else { 1 };
+                (w.shape.iter().product::<usize>() / rows * w.dtype.size()) as u64
+            }
+            _ => 0,
+        };
+        args.iter().map(bytes).sum()
+    }
+
+    fn kernel(&mut self, mut kernel: Kernel, op: &Op) -> Result<usize, PlanError> {
+        let name = std::mem::replace(&mut kernel.name, "k".into());
+        let key = kernel.to_string();
+        if let Some(&index) = self.kernels.get(&key) {
+            return Ok(index);
+        }
+        let taken = |name: &str| self.plan.kernels.iter().any(|k| k.name == name);
+        let numbered = (2..).map(|n| format!("{name}_{n}"));
+        kernel.name = std::iter::once(name.clone()).chain(numbered).find(|n| !taken(n)).expect("endless");
+        let text = kernel.to_string();
+        let kernel = rwkvc_ir::kernel::verify::verify(kernel)
+            .map_err(|source| PlanError::Kernel { op: format!("{op:?}"), source, text })?;
+        let index = self.plan.kernels.len();
+        self.plan.kernels.push(kernel);
+        self.kernels.insert(key, index);
+        Ok(index)
+    }
+}
+
+/// Whether a weight is used as a matrix, which keeps its stored format.
+fn keeps_format(graph: &Graph, value: Value) -> bool {
+    graph.users(value).iter().any(|&(user, operand)| match graph.op(user) {
+        Op::Linear(_) => operand == 1,
+        Op::Embed(_) => operand == 0,
+        Op::Contract(_) => operand == 1,
+        Op::LinearGroup(group) => group.weight_operands().any(|i| i == operand),
+        _ => false,
+    })
+}
+
+/// The value whose buffer a value is: reshapes are views.
+fn root(graph: &Graph, mut value: Value) -> Value {
+    while matches!(graph.op(value.node), Op::Reshape(_)) && !graph.is_constant(value) {
+        value = graph.operands(value.node)[0];
+    }
+    value
+}
+
+/// The shape of a value for a schedule: its batch is 1.
+fn tensor(graph: &Graph, value: Value) -> Result<Tensor, String> {
+    let ty: &TensorType = graph.ty(value);
+    let dim = |d: &Dim| match d {
+        Dim::Fixed(n) => Ok(Extent::fixed(*n as i64)),
+        Dim::Time => Ok(Extent::per_token(1)),
+        Dim::Batch => Err(format!("a value is {ty}: the batch must be fixed before planning")),
+    };
+    let shape = ty.shape.iter().map(dim).collect::<Result<_, _>>()?;
+    let is_weight = graph.is_constant(value);
+    let dtype = if is_weight && !keeps_format(graph, value) { DType::F32 } else { ty.dtype };
+    Ok(Tensor { dtype, shape })
+}
+
+/// `blocks.3.linear_group`: the block by the first weight or state that names one, and the op.
+fn label(graph: &Graph, node: NodeId) -> String {
+    let block = |v: &Value| {
+        let name = graph.extract(*v).params().into_iter().map(|(n, _)| n).next().or_else(|| match graph.op(v.node) {
+            Op::Input(i) => Some(i.name.clone()),
+            _ => None,
+        })?;
+        let mut parts = name.splitn(3, '.');
+        (parts.next() == Some("blocks")).then(|| format!("blocks.{}.", parts.next().unwrap_or_default()))
+    };
+    let known = |v: &&Value| graph.is_constant(**v) || matches!(graph.op(v.node), Op::Input(_));
+    let operands = graph.operands(node);
+    let prefix = operands.iter().filter(known).find_map(block).unwrap_or_default();
+    format!("{prefix}{}", graph.op(node).mnemonic())
+}

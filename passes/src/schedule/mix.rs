@@ -1,0 +1,220 @@
+//! Moving along time: the embedding lookup, the token shift with and without its mixes, the last token.
+
+use rwkvc_backend_api::Features;
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
+
+use super::norm::{normalised, statistics};
+use super::{Scheduled, Scope, Tensor, at, math};
+
+/// Channels of one task where channels are independent.
+const CHANNELS: i64 = 256;
+
+/// Rows of the table. A task is one token. An id outside the table reads its nearest row, so no id can lead outside.
+pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+    let (n, vocab) = (results[0].last(), operands[0].rows().fixed);
+    let mut s = Scope::new(&format!("embed_{}_{n}", operands[0].dtype), operands, results, features);
+    let (table, tokens, y) = (s.read("table", 0), s.read("tokens", 1), s.write("y", 0));
+    let lanes = s.lanes();
+    s.b.parallel("row", results[0].rows(), |b, row| {
+        let id = b.load("id", tokens, row, 1);
+        let id = b.unary(rwkvc_ir::kernel::Unary::ToIndex, id);
+        let (zero, most) = (b.index(0), b.index(vocab - 1));
+        let id = b.binary(Binary::Max, id, zero);
+        let id = b.binary(Binary::Min, id, most);
+        math::over(b, n, lanes, |b, i, l| {
+            let x = b.load("x", table, at(id, n) + i, l);
+            b.store(y, at(row, n) + i, x);
+        });
+    });
+    vec![s.finish()]
+}
+
+/// The rows of the last token.
+pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+    let n = results[0].len().fixed;
+    let mut s = Scope::new(&format!("last_{n}"), operands, results, features);
+    let (x, y) = (s.read("x", 0), s.write("y", 0));
+    let lanes = s.lanes();
+    let rows = Extent { fixed: operands[0].len().fixed / n, per_token: operands[0].len().per_token / n };
+    s.b.parallel("task", Extent::fixed(1), |b, _| {
+        let start = last_row(b, rows, n);
+        math::over(b, n, lanes, |b, i, l| {
+            let x = b.load("x", x, start.clone() + i, l);
+            b.store(y, i, x);
+        });
+    });
+    vec![s.finish()]
+}
+
+/// Where the last of `rows` rows of `n` elements starts.
+fn last_row(b: &mut Builder, rows: Extent, n: i64) -> Affine {
+    match rows.as_fixed() {
+        Some(rows) => Affine::from((rows - 1) * n),
+        None => {
+            let tokens = b.inst("tokens", Inst::Tokens);
+            at(tokens, rows.per_token * n) - n
+        }
+    }
+}
+
+/// What a token shift makes of each element: `emit(builder, now, before, channel, lanes, position)`.
+type Emit<'f> = &'f mut dyn FnMut(&mut Builder, Reg, Reg, &Affine, u32, Affine);
+
+/// Walks the tokens channel by channel and leaves the last token in `prev`. A task is some channels of all tokens, so
+/// the old value of `prev` is read before the new one is written.
+fn shift(s: &mut Scope<'_>, x: Buf, prev: Buf, rows: Extent, n: i64, emit: Emit<'_>) {
+    let lanes = s.lanes();
+    let tasks = (n / CHANNELS).max(1);
+    let mut channels = |b: &mut Builder, first: Affine, count: i64| {
+        math::over(b, count, lanes, |b, i, l| {
+            let channel = first.clone() + i;
+            let before = b.load("before", prev, channel.clone(), l);
+            let before = b.var("before", before);
+            b.serial("t", 0, rows, |b, t| {
+                let position = at(t, n) + channel.clone();
+                let now = b.load("now", x, position.clone(), l);
+                emit(b, now, before, &channel, l, position);
+                b.set(before, Inst::Copy(now));
+            });
+            b.store(prev, channel, before);
+        });
+    };
+    s.b.parallel("task", Extent::fixed(tasks), |b, task| {
+        if tasks == 1 {
+            return channels(b, Affine::default(), n);
+        }
+        channels(b, at(task, CHANNELS), CHANNELS);
+        let rest = n - tasks * CHANNELS;
+        if rest > 0 {
+            let first = b.index(1);
+            let first = b.less(task, first);
+            b.if_else(first, |b| channels(b, Affine::from(tasks * CHANNELS), rest), |_| {});
+        }
+    });
+}
+
+/// `token_shift`: the token before, for each token.
+pub(super) fn token_shift(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+    let n = operands[0].last();
+    let mut s = Scope::new(&format!("token_shift_{n}"), operands, results, features);
+    let (x, prev, y) = (s.read("x", 0), s.update("prev", 1), s.write("y", 0));
+    shift(&mut s, x, prev, operands[0].rows(), n, &mut |b, _, before, _, _, position| b.store(y, position, before));
+    vec![s.finish()]
+}
+
+/// `shift_mix`: token shift and all its interpolations.
+pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+    let n = operands[0].last();
+    let mixes = operands.len() - 2;
+    let mut s = Scope::new(&format!("shift_mix{mixes}_{n}"), operands, results, features);
+    let (x, prev) = (s.read("x", 0), s.update("prev", 1));
+    let mix: Vec<Buf> = (0..mixes).map(|i| s.read("mix", 2 + i)).collect();
+    let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
+    shift(&mut s, x, prev, operands[0].rows(), n, &mut |b, now, before, channel, l, position| {
+        interpolate(b, now, before, &mix, &y, channel, l, position);
+    });
+    vec![s.finish()]
+}
+
+/// `y_i = now + (before - now) * mix_i`
+#[expect(clippy::too_many_arguments, reason = "one position in every buffer")]
+fn interpolate(
+    b: &mut Builder,
+    now: Reg,
+    before: Reg,
+    mix: &[Buf],
+    y: &[Buf],
+    channel: &Affine,
+    lanes: u32,
+    position: Affine,
+) {
+    let d = b.sub(before, now);
+    for (&mix, &y) in mix.iter().zip(y) {
+        let mix = b.load("mix", mix, channel.clone(), lanes);
+        let value = b.fma(d, mix, now);
+        b.store(y, position.clone(), value);
+    }
+}
+
+/// `norm_shift_mix`: layer norm, token shift and mixes in one pass over the activations.
+///
+/// With one token this is one task. With many, a task is one token, which normalises the token before once more rather
+/// than wait for it; a second kernel leaves the last token in the state when all tasks have read it.
+pub(super) fn norm_shift_mix(
+    eps: f64,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &Features,
+) -> Vec<Scheduled> {
+    let n = operands[0].last();
+    let rows = operands[0].rows();
+    let mixes = operands.len() - 4;
+    let mut s = Scope::new(&format!("norm_shift_mix{mixes}_{n}"), operands, results, features);
+    let (x, weight, bias) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2));
+    let one_token = rows == Extent::fixed(1);
+    let prev = if one_token { s.update("prev", 3) } else { s.read("prev", 3) };
+    let mix: Vec<Buf> = (0..mixes).map(|i| s.read("mix", 4 + i)).collect();
+    let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
+    let lanes = s.lanes();
+    let norm_at = |b: &mut Builder, stats: &super::norm::Statistics, position: Affine, i: Reg, l: u32| {
+        let x = b.load("x", x, position, l);
+        let weight = b.load("weight", weight, i, l);
+        let bias = b.load("bias", bias, i, l);
+        normalised(b, stats, x, weight, bias)
+    };
+    s.b.parallel("row", rows, |b, row| {
+        let start = at(row, n);
+        let now_stats = statistics(b, x, &start, n, eps, lanes);
+        let from_state = |b: &mut Builder| {
+            math::over(b, n, lanes, |b, i, l| {
+                let now = norm_at(b, &now_stats, start.clone() + i, i, l);
+                let before = b.load("before", prev, i, l);
+                interpolate(b, now, before, &mix, &y, &Affine::from(i), l, start.clone() + i);
+                if one_token {
+                    b.store(prev, i, now);
+                }
+            });
+        };
+        if one_token {
+            return from_state(b);
+        }
+        let one = b.index(1);
+        let first = b.less(row, one);
+        b.if_else(first, from_state, |b| {
+            let earlier = start.clone() - n;
+            let before_stats = statistics(b, x, &earlier, n, eps, lanes);
+            math::over(b, n, lanes, |b, i, l| {
+                let now = norm_at(b, &now_stats, start.clone() + i, i, l);
+                let before = norm_at(b, &before_stats, earlier.clone() + i, i, l);
+                interpolate(b, now, before, &mix, &y, &Affine::from(i), l, start.clone() + i);
+            });
+        });
+    });
+    let mut kernels = vec![s.finish()];
+    if !one_token {
+        kernels.push(last_norm(eps, operands, results, features));
+    }
+    kernels
+}
+
+/// Leaves the normalised last token in the state.
+fn last_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &Features) -> Scheduled {
+    let n = operands[0].last();
+    let mut s = Scope::new(&format!("norm_last_{n}"), operands, results, features);
+    let (x, weight, bias) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2));
+    let prev = s.update("prev", 3);
+    let lanes = s.lanes();
+    s.b.parallel("task", Extent::fixed(1), |b, _| {
+        let start = last_row(b, operands[0].rows(), n);
+        let stats = statistics(b, x, &start, n, eps, lanes);
+        math::over(b, n, lanes, |b, i, l| {
+            let x = b.load("x", x, start.clone() + i, l);
+            let weight = b.load("weight", weight, i, l);
+            let bias = b.load("bias", bias, i, l);
+            let value = normalised(b, &stats, x, weight, bias);
+            b.store(prev, i, value);
+        });
+    });
+    s.finish()
+}

@@ -1,0 +1,176 @@
+//! Schedules: from one graph op to the kernels that compute it.
+//!
+//! A schedule chooses tiles, vector lanes and what runs in parallel, from the shapes and the target's [`Features`]. It
+//! spells its loops in Kernel IR, which every backend emits.
+//!
+//! **Invariant:** iterations of a parallel loop touch disjoint outputs, and none reads what another writes.
+
+mod elementwise;
+mod linear;
+mod math;
+mod mix;
+mod norm;
+mod roof;
+mod wkv;
+
+pub use roof::roof_kernel;
+
+use rwkvc_backend_api::Features;
+use rwkvc_ir::DType;
+use rwkvc_ir::graph::ops::{Activation, Member, Op};
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel, Unary};
+
+
+
+/// An operand or result as a kernel sees it: row-major, at most one dimension depends on the number of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tensor {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<Extent>,
+}
+
+impl Tensor {
+    /// Length of the last axis; 1 for a scalar.
+    pub(crate) fn last(&self) -> i64 {
+        self.shape.last().map_or(1, |d| d.fixed)
+    }
+
+    /// Product of all axes but the last.
+    pub(crate) fn rows(&self) -> Extent {
+        product(&self.shape[..self.shape.len().saturating_sub(1)])
+    }
+
+    /// The number of elements.
+    pub(crate) fn len(&self) -> Extent {
+        product(&self.shape)
+    }
+}
+
+fn product(dims: &[Extent]) -> Extent {
+    dims.iter().fold(Extent::fixed(1), |n, d| match (n.as_fixed(), d.as_fixed()) {
+        (Some(f), _) => Extent { fixed: d.fixed * f, per_token: d.per_token * f },
+        (None, Some(f)) => Extent { fixed: n.fixed * f, per_token: n.per_token * f },
+        (None, None) => unreachable!("the verifier allows one time dimension"),
+    })
+}
+
+/// Which buffer a kernel parameter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The op's operand of this number.
+    Operand(usize),
+    /// The op's result of this number.
+    Result(usize),
+}
+
+/// A kernel and what to pass it.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheduled {
+    pub(crate) kernel: Kernel,
+    pub(crate) args: Vec<Slot>,
+}
+
+/// Builds one kernel of an op: hands out its parameters in the order they are asked for.
+pub(crate) struct Scope<'a> {
+    pub(crate) b: Builder,
+    pub(crate) features: &'a Features,
+    operands: &'a [Tensor],
+    results: &'a [Tensor],
+    args: Vec<Slot>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn new(name: &str, operands: &'a [Tensor], results: &'a [Tensor], features: &'a Features) -> Self {
+        Scope { b: Builder::new(name), features, operands, results, args: vec![] }
+    }
+
+    /// Vector lanes of the target.
+    pub(crate) fn lanes(&self) -> u32 {
+        self.features.f32_lanes
+    }
+
+    /// A parameter for an operand that is read.
+    pub(crate) fn read(&mut self, name: &str, operand: usize) -> Buf {
+        self.param(name, Slot::Operand(operand), Access::Read)
+    }
+
+    /// A parameter for an operand that is updated in place.
+    pub(crate) fn update(&mut self, name: &str, operand: usize) -> Buf {
+        self.param(name, Slot::Operand(operand), Access::ReadWrite)
+    }
+
+    /// A parameter for a result.
+    pub(crate) fn write(&mut self, name: &str, result: usize) -> Buf {
+        self.param(name, Slot::Result(result), Access::Write)
+    }
+
+    fn param(&mut self, name: &str, slot: Slot, access: Access) -> Buf {
+        let t = match slot {
+            Slot::Operand(i) => &self.operands[i],
+            Slot::Result(i) => &self.results[i],
+        };
+        self.args.push(slot);
+        self.b.param(name, t.dtype, t.len(), access)
+    }
+
+    pub(crate) fn finish(self) -> Scheduled {
+        Scheduled { kernel: self.b.finish(), args: self.args }
+    }
+}
+
+/// `reg * factor` as a position.
+fn at(reg: rwkvc_ir::kernel::Reg, factor: i64) -> Affine {
+    Affine::from(reg) * factor
+}
+
+/// The kernels of one op, in launch order.
+pub(crate) fn schedule(
+    op: &Op,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &Features,
+) -> Result<Vec<Scheduled>, String> {
+    let map = |name: &str, f: elementwise::Function<'_>| {
+        Ok(elementwise::elementwise(name, f, operands, results, features))
+    };
+    match op {
+        Op::Add(_) => map("add", &|b, x| b.add(x[0], x[1])),
+        Op::Sub(_) => map("sub", &|b, x| b.sub(x[0], x[1])),
+        Op::Mul(_) => map("mul", &|b, x| b.mul(x[0], x[1])),
+        Op::Neg(_) => map("neg", &|b, x| b.unary(Unary::Neg, x[0])),
+        Op::Exp(_) => map("exp", &|b, x| math::exp(b, x[0])),
+        Op::Tanh(_) => map("tanh", &|b, x| math::tanh(b, x[0])),
+        Op::Sigmoid(_) => map("sigmoid", &|b, x| math::sigmoid(b, x[0])),
+        Op::Relu(_) => map("relu", &|b, x| math::relu(b, x[0])),
+        Op::Contract(_) => Ok(elementwise::contract(operands, results, features)),
+        Op::Embed(_) => Ok(mix::embed(operands, results, features)),
+        Op::Last(_) => Ok(mix::last(operands, results, features)),
+        Op::TokenShift(_) => Ok(mix::token_shift(operands, results, features)),
+        Op::ShiftMix(_) => Ok(mix::shift_mix(operands, results, features)),
+        Op::NormShiftMix(op) => Ok(mix::norm_shift_mix(op.eps, operands, results, features)),
+        Op::LayerNorm(op) => Ok(norm::layer_norm(op.eps, operands, results, features)),
+        Op::L2Normalize(op) => Ok(norm::l2_normalize(op.eps, operands, results, features)),
+        Op::Sum(_) => Ok(norm::sum(operands, results, features)),
+        Op::Linear(_) => {
+            let plain = Member { activation: Activation::None, bias: false, scale: false, residual: false };
+            Ok(linear::linear_group(&[plain], operands, results, features))
+        }
+        Op::LinearGroup(op) => Ok(linear::linear_group(&op.members, operands, results, features)),
+        Op::Wkv7(_) => Ok(wkv::wkv7(operands, results, features)),
+        Op::Wkv7Block(op) => Ok(wkv::wkv7_block(op, operands, results, features)),
+        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Reshape(_) => Ok(vec![]),
+        Op::Transpose(_) => Err("only weights can be transposed, and this value is computed".into()),
+    }
+}
+
+/// The operand that an op updates in place and the result that it becomes.
+pub(crate) fn in_place(op: &Op, n_operands: usize) -> Option<(usize, usize)> {
+    match op {
+        Op::Wkv7(_) | Op::Wkv7Block(_) => Some((0, 0)),
+        Op::TokenShift(_) => Some((1, 1)),
+        Op::ShiftMix(_) => Some((1, n_operands - 2)),
+        Op::NormShiftMix(_) => Some((3, n_operands - 4)),
+        _ => None,
+    }
+}

@@ -1,0 +1,118 @@
+//! Ops that reduce over the last axis. A task is one row.
+
+use rwkvc_backend_api::Features;
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
+
+use super::{Scheduled, Scope, Tensor, math};
+
+/// Mean and inverse deviation of a row, as scalars.
+pub(super) struct Statistics {
+    pub(super) mean: Reg,
+    pub(super) inverse: Reg,
+}
+
+/// Two passes over `n` elements from `start` on: the mean, then the squared distances from it.
+pub(super) fn statistics(b: &mut Builder, x: Buf, start: &Affine, n: i64, eps: f64, lanes: u32) -> Statistics {
+    let sum = math::sum_over(b, n, lanes, |b, i, l, acc| {
+        let x = b.load("x", x, start.clone() + i, l);
+        Inst::Binary(Binary::Add, x, acc)
+    });
+    let inverse_n = b.float(1.0 / n as f32, 1);
+    let mean = b.mul(sum, inverse_n);
+    let squares = math::sum_over(b, n, lanes, |b, i, l, acc| {
+        let x = b.load("x", x, start.clone() + i, l);
+        let mean = b.splat(mean, l);
+        let d = b.sub(x, mean);
+        Inst::Fma(d, d, acc)
+    });
+    Statistics { mean, inverse: math::inverse_deviation(b, squares, n, eps) }
+}
+
+/// `(x - mean) / deviation * weight + bias`, with each of them at the given position.
+pub(super) fn normalised(b: &mut Builder, s: &Statistics, x: Reg, weight: Reg, bias: Reg) -> Reg {
+    let lanes = b.lanes(x);
+    let mean = b.splat(s.mean, lanes);
+    let inverse = b.splat(s.inverse, lanes);
+    let d = b.sub(x, mean);
+    let d = b.mul(d, inverse);
+    b.fma(d, weight, bias)
+}
+
+/// `layer_norm` over the last axis. Weight and bias may have several rows, which the rows of `x` take in turn.
+pub(super) fn layer_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+    let n = operands[0].last();
+    let mut s = Scope::new(&format!("layer_norm_{n}"), operands, results, features);
+    let (x, weight, bias, y) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2), s.write("y", 0));
+    let lanes = s.lanes();
+    s.b.parallel("row", operands[0].rows(), |b, row| {
+        let start = Affine::from(row) * n;
+        let stats = statistics(b, x, &start, n, eps, lanes);
+        let weight_start = turn(b, row, &operands[1]);
+        let bias_start = turn(b, row, &operands[2]);
+        math::over(b, n, lanes, |b, i, l| {
+            let x = b.load("x", x, start.clone() + i, l);
+            let weight = b.load("weight", weight, weight_start.clone() + i, l);
+            let bias = b.load("bias", bias, bias_start.clone() + i, l);
+            let value = normalised(b, &stats, x, weight, bias);
+            b.store(y, start.clone() + i, value);
+        });
+    });
+    vec![s.finish()]
+}
+
+/// The start of the row of `weight` that row `row` takes.
+fn turn(b: &mut Builder, row: Reg, weight: &Tensor) -> Affine {
+    match weight.rows() {
+        n if n == Extent::fixed(1) => Affine::default(),
+        n => Affine::from(b.div_rem(row, n.fixed).1) * weight.last(),
+    }
+}
+
+/// `x / max(‖x‖₂, eps)` over the last axis.
+pub(super) fn l2_normalize(eps: f64, operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+    let n = operands[0].last();
+    let mut s = Scope::new(&format!("l2_normalize_{n}"), operands, results, features);
+    let (x, y) = (s.read("x", 0), s.write("y", 0));
+    let lanes = s.lanes();
+    s.b.parallel("row", operands[0].rows(), |b, row| {
+        let start = Affine::from(row) * n;
+        let squares = math::sum_over(b, n, lanes, |b, i, l, acc| {
+            let x = b.load("x", x, start.clone() + i, l);
+            Inst::Fma(x, x, acc)
+        });
+        let inverse = inverse_norm(b, squares, eps);
+        math::over(b, n, lanes, |b, i, l| {
+            let x = b.load("x", x, start.clone() + i, l);
+            let inverse = b.splat(inverse, l);
+            let value = b.mul(x, inverse);
+            b.store(y, start.clone() + i, value);
+        });
+    });
+    vec![s.finish()]
+}
+
+/// `1 / max(√squares, eps)`
+pub(super) fn inverse_norm(b: &mut Builder, squares: Reg, eps: f64) -> Reg {
+    let root = b.unary(Unary::Sqrt, squares);
+    let eps = b.float(eps as f32, 1);
+    let root = b.binary(Binary::Max, eps, root);
+    let one = b.float(1.0, 1);
+    b.div(one, root)
+}
+
+/// The sum over the last axis.
+pub(super) fn sum(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+    let n = operands[0].last();
+    let mut s = Scope::new(&format!("sum_{n}"), operands, results, features);
+    let (x, y) = (s.read("x", 0), s.write("y", 0));
+    let lanes = s.lanes();
+    s.b.parallel("row", operands[0].rows(), |b, row| {
+        let total = math::sum_over(b, n, lanes, |b, i, l, acc| {
+            let x = b.load("x", x, Affine::from(row) * n + i, l);
+            Inst::Binary(Binary::Add, x, acc)
+        });
+        b.store(y, row, total);
+    });
+    vec![s.finish()]
+}

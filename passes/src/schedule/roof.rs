@@ -1,0 +1,36 @@
+//! The memory roof: a kernel that only reads, to measure what reading costs at best.
+
+use rwkvc_backend_api::Features;
+use rwkvc_ir::DType;
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Access, Binary, Extent, Inst, Kernel, Reg};
+
+use super::at;
+
+/// f32 values that a task reads of each stream.
+const CHUNK: i64 = 4096;
+
+/// Adds up `tasks * 16384` f32 values in four concurrent streams a quarter apart, which is the fastest way to read
+/// memory; one partial sum a task. Parameters: the values, the sums `[tasks]`.
+pub fn roof_kernel(tasks: i64, features: &Features) -> Kernel {
+    let lanes = features.f32_lanes;
+    let quarter = tasks * CHUNK;
+    let mut b = Builder::new("roof");
+    let x = b.param("x", DType::F32, Extent::fixed(4 * quarter), Access::Read);
+    let y = b.param("y", DType::F32, Extent::fixed(tasks), Access::Write);
+    b.parallel("task", Extent::fixed(tasks), |b, task| {
+        let zero = b.float(0.0, lanes);
+        let sums: Vec<Reg> = (0..4).map(|_| b.var("sum", zero)).collect();
+        b.for_loop(rwkvc_ir::kernel::LoopKind::Serial, "i", 0, CHUNK, i64::from(lanes), |b, i| {
+            for (stream, &sum) in (0..).zip(&sums) {
+                let value = b.load("x", x, at(task, CHUNK) + i + stream * quarter, lanes);
+                b.set(sum, Inst::Binary(Binary::Add, value, sum));
+            }
+        });
+        let (a, c) = (b.add(sums[0], sums[1]), b.add(sums[2], sums[3]));
+        let sum = b.add(a, c);
+        let sum = b.reduce_add(sum);
+        b.store(y, task, sum);
+    });
+    b.finish()
+}

@@ -1,0 +1,430 @@
+//! What the command line accepts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rwkvc",
+    version,
+    about = "An ahead-of-time compiler for RWKV-7 \"Goose\" language models",
+    long_about = "Compiles an RWKV-7 checkpoint into one file of machine code and packed weights, and runs it.\n\n\
+        A MODEL is an official .pth, a .safetensors with official or Hugging Face names, or a Hugging Face folder; \
+        commands that run a model also take an artifact made by `rwkvc compile`.",
+    after_help = "Start here:\n  \
+        rwkvc compile model.pth -o model.rwkvc      compile once\n  \
+        rwkvc run model.rwkvc --prompt \"Once\"        stream text\n  \
+        rwkvc inspect model.pth                     what is in a checkpoint\n  \
+        rwkvc bench model.pth                       fused against unfused, measured\n\n\
+        Results go to standard output, everything else to standard error. \
+        Exit status: 0 done, 1 failed, 2 wrong usage."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile a checkpoint: to an artifact that runs anywhere like this machine, or to any stage in between
+    Compile(Compile),
+    /// Generate text from a checkpoint (compiled on the spot) or an artifact
+    Run(Run),
+    /// Print the logits that a model gives for some tokens
+    Logits(Logits),
+    /// Compare every backend, fused and unfused, with the f64 reference evaluator, layer by layer
+    Verify(Verify),
+    /// Measure decode and prefill, fused against unfused, and each fusion's share
+    Bench(Bench),
+    /// Show what a checkpoint contains
+    Inspect(Inspect),
+    /// Run named passes over a graph in text form
+    Opt(Opt),
+    /// Bits per byte and perplexity of a text
+    Eval(Eval),
+    /// Turn text into token ids, or back
+    Tokenize(Tokenize),
+    /// List the backends, target levels and what this machine has
+    Targets(Targets),
+    /// List the passes in the order that they run
+    Passes(Passes),
+    /// Write a checkpoint with random weights, at any size, for measuring
+    Generate(Generate),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// The option that every command has.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// How a checkpoint is turned into code.
+#[derive(Clone, Debug, Args)]
+pub struct Codegen {
+    /// Code generator: `llvm` (fastest code), `cranelift` (compiles fastest) or `evaluator` (the slow reference).
+    /// Default: llvm where it is built in, else cranelift
+    #[arg(long)]
+    pub backend: Option<String>,
+    /// Machine to compile for: `cpu` (this one), or a level such as `cpu:x86-64-v3`; see `rwkvc targets`
+    #[arg(long, default_value = "cpu")]
+    pub target: String,
+    #[command(flatten)]
+    pub passes: PassOptions,
+}
+
+/// Which passes run.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PassOptions {
+    /// Run only these passes, separated by commas; `none` for none, `unfused` for all that do not fuse
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub passes: Option<Vec<String>>,
+    /// Leave out these passes, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub no_pass: Vec<String>,
+    /// Print the graph after a pass to standard error; `all` for each
+    #[arg(long, value_name = "PASS")]
+    pub print_after: Option<String>,
+    /// Stop rewriting after N rewrites: bisects a miscompilation
+    #[arg(long, value_name = "N")]
+    pub fuel: Option<u64>,
+}
+
+/// How many threads.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Threads {
+    /// Threads of the step. Default: one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// What `compile` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Emit {
+    /// Code, manifest and weights in one file, for `rwkvc run` and the runtime library
+    Artifact,
+    /// A relocatable object file with one function per kernel
+    Obj,
+    /// Assembly text
+    Asm,
+    /// LLVM IR
+    Llvm,
+    /// Cranelift IR
+    Clif,
+    /// The loop-level kernels as text
+    Kernel,
+    /// The optimised decode graph as text
+    Graph,
+    /// The optimised decode graph for Graphviz
+    Dot,
+}
+
+/// `rwkvc compile`
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// The checkpoint
+    pub model: PathBuf,
+    /// Where to write; `-` for standard output (text stages)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value = "artifact")]
+    pub emit: Emit,
+    #[command(flatten)]
+    pub codegen: Codegen,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// Where the prompt comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Prompt {
+    /// The prompt
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// A file with the prompt
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+    /// Token ids separated by commas, taken as they are
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub tokens: Option<Vec<u32>>,
+    /// `-` reads the prompt from standard input
+    #[arg(value_name = "-", value_parser = ["-"])]
+    pub stdin: Option<String>,
+}
+
+/// `rwkvc run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A checkpoint or an artifact
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub prompt: Prompt,
+    /// Most tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub max_tokens: usize,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// Do not start a fresh state with token 0
+    #[arg(long)]
+    pub no_bos: bool,
+    /// Wrap the prompt in the chat template of the G1 models
+    #[arg(long)]
+    pub chat: bool,
+    /// Stop when this text appears; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Vocabulary file (lines of `id repr length`). Default: by the model's vocabulary size
+    #[arg(long, value_name = "FILE")]
+    pub vocab: Option<PathBuf>,
+    /// Continue from a saved state
+    #[arg(long, value_name = "FILE")]
+    pub state_in: Option<PathBuf>,
+    /// Save the state after the last token
+    #[arg(long, value_name = "FILE")]
+    pub state_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub codegen: Codegen,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Args)]
+pub struct Sampling {
+    /// 0 takes the most likely token
+    #[arg(long, default_value_t = 1.0)]
+    pub temperature: f32,
+    /// Choose among the N most likely; 0 for all
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub top_k: usize,
+    /// Choose among the most likely that together have this probability
+    #[arg(long, default_value_t = 0.85, value_name = "P")]
+    pub top_p: f32,
+    /// Taken off the logit of every token that has appeared
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    pub presence_penalty: f32,
+    /// Taken off the logit of a token for each time it has appeared
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    pub frequency_penalty: f32,
+    /// How much of the counted appearances is left after each token
+    #[arg(long, default_value_t = 0.996, value_name = "X")]
+    pub penalty_decay: f32,
+    /// Equal seeds give equal text
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `rwkvc logits`
+#[derive(Debug, Args)]
+pub struct Logits {
+    /// A checkpoint or an artifact
+    pub model: PathBuf,
+    /// Token ids separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    pub tokens: Vec<u32>,
+    /// A list for every position, not only the last
+    #[arg(long)]
+    pub all: bool,
+    /// Feed the tokens one by one through the decode program
+    #[arg(long)]
+    pub step: bool,
+    #[command(flatten)]
+    pub codegen: Codegen,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The checkpoint
+    pub model: PathBuf,
+    /// Tokens to compare on
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub length: usize,
+    /// Backends, separated by commas. Default: all that are built in
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub backends: Option<Vec<String>>,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc bench`
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The checkpoint
+    pub model: PathBuf,
+    /// What to compare: `fused`, `unfused`, or `no-PASS` for all but one pass
+    #[arg(long, value_delimiter = ',', value_name = "VARIANTS", default_value = "fused,unfused")]
+    pub compare: Vec<String>,
+    /// Also switch off each fusion alone
+    #[arg(long)]
+    pub ablation: bool,
+    /// Tokens of one decode sample
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub decode: usize,
+    /// Tokens of one prefill sample; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub prefill: usize,
+    /// Samples of each variant, taken in turn
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub samples: u16,
+    /// Leave out the table of kernels
+    #[arg(long)]
+    pub no_kernels: bool,
+    #[command(flatten)]
+    pub codegen: Codegen,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A checkpoint or an artifact
+    pub model: PathBuf,
+    /// Look at every weight: report NaN and infinity
+    #[arg(long)]
+    pub check: bool,
+    /// List every tensor
+    #[arg(long)]
+    pub tensors: bool,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc opt`
+#[derive(Debug, Args)]
+pub struct Opt {
+    /// A graph in text form; `-` for standard input
+    pub input: PathBuf,
+    /// Print Graphviz instead of text
+    #[arg(long)]
+    pub dot: bool,
+    #[command(flatten)]
+    pub passes: PassOptions,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc eval`
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// A checkpoint or an artifact
+    pub model: PathBuf,
+    /// The text
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Do not start with token 0
+    #[arg(long)]
+    pub no_bos: bool,
+    /// Vocabulary file. Default: by the model's vocabulary size
+    #[arg(long, value_name = "FILE")]
+    pub vocab: Option<PathBuf>,
+    #[command(flatten)]
+    pub codegen: Codegen,
+    #[command(flatten)]
+    pub threads: Threads,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc tokenize`
+#[derive(Debug, Args)]
+pub struct Tokenize {
+    /// A checkpoint or an artifact, whose vocabulary size chooses the vocabulary; `-` reads the text from standard input
+    #[arg(value_name = "MODEL | -", num_args = 0..=2)]
+    pub inputs: Vec<PathBuf>,
+    /// The World vocabulary
+    #[arg(long)]
+    pub world: bool,
+    /// A vocabulary file (lines of `id repr length`)
+    #[arg(long, value_name = "FILE")]
+    pub vocab: Option<PathBuf>,
+    /// The text
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// A file with the text
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Token ids separated by commas, to turn into text
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub decode: Option<Vec<u32>>,
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc targets`
+#[derive(Debug, Args)]
+pub struct Targets {
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc passes`
+#[derive(Debug, Args)]
+pub struct Passes {
+    #[command(flatten)]
+    pub out: Output,
+}
+
+/// `rwkvc generate`
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Where to write the .safetensors file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A published size: 0.1b, 0.4b, 1.5b, 2.9b, 7.2b
+    #[arg(long, default_value = "0.1b")]
+    pub preset: String,
+    /// Stored number format: bf16, f16 or f32
+    #[arg(long, default_value = "bf16")]
+    pub dtype: String,
+    /// Equal seeds give equal files
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Blocks
+    #[arg(long, value_name = "N")]
+    pub layers: Option<usize>,
+    /// Width of the residual stream
+    #[arg(long, value_name = "N")]
+    pub dim: Option<usize>,
+    /// Channels of a head
+    #[arg(long, value_name = "N")]
+    pub head_size: Option<usize>,
+    /// Hidden units of the channel mix
+    #[arg(long, value_name = "N")]
+    pub ffn: Option<usize>,
+    /// Vocabulary rows
+    #[arg(long, value_name = "N")]
+    pub vocab: Option<usize>,
+    /// Roughly this share of the channel mix's activations is zero
+    #[arg(long, value_name = "SHARE")]
+    pub zeros: Option<f32>,
+    #[command(flatten)]
+    pub out: Output,
+}

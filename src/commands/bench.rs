@@ -1,0 +1,1 @@
+use anyhow::Result; pub fn run(_: &crate::cli::Bench) -> Result<()> { todo!() }

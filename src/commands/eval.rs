@@ -1,0 +1,70 @@
+//! `rwkvc eval`: how well a model predicts a text.
+
+use anyhow::{Context, Result, bail};
+use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::tokenizer::END_OF_TEXT;
+use serde_json::json;
+
+use crate::cli::{Eval, Format};
+use crate::{commands, options, output, progress};
+
+/// Runs the command.
+pub fn run(args: &Eval) -> Result<()> {
+    let text = std::fs::read(&args.text).with_context(|| format!("reading `{}`", args.text.display()))?;
+    let mut engine = options::open(&args.model, &args.codegen, args.threads, &[ProgramKind::Score])?;
+    let tokenizer = commands::tokenizer(args.vocab.as_deref(), engine.vocab())?;
+    let tokens = tokenizer.encode_bytes(&text)?;
+    let start = (!args.no_bos).then_some(END_OF_TEXT);
+    let all: Vec<u32> = start.into_iter().chain(tokens).collect();
+    if all.len() < 2 {
+        bail!("`{}` is too short: there is nothing to predict", args.text.display());
+    }
+    // Every token but the first is predicted from those before it.
+    let (inputs, targets) = (&all[..all.len() - 1], &all[1..]);
+    let bar = progress::bar(inputs.len() as u64, "tokens");
+    let mut nats = 0.0;
+    let mut hits = 0usize;
+    let mut position = 0;
+    engine.score(inputs, &mut |logits| {
+        let target = targets[position] as usize;
+        nats -= log_probability(logits, target).with_context(|| format!("at token {position}"))?;
+        hits += usize::from(logits.iter().all(|&x| x <= logits[target]));
+        position += 1;
+        bar.inc(1);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let n = targets.len();
+    // Without a start token, the bytes of the first token are not predicted.
+    let unpredicted = if args.no_bos { tokenizer.decode(&all[..1])?.len() } else { 0 };
+    let bytes = text.len() - unpredicted;
+    let bits_per_byte = nats / std::f64::consts::LN_2 / bytes as f64;
+    let per_token = nats / n as f64;
+    let accuracy = hits as f64 / n as f64;
+    if args.out.format == Format::Json {
+        return output::json(&json!({
+            "bytes": bytes,
+            "tokens": n,
+            "bits_per_byte": bits_per_byte,
+            "nats_per_token": per_token,
+            "perplexity": per_token.exp(),
+            "accuracy": accuracy,
+        }));
+    }
+    output::print(&format!(
+        "{bits_per_byte:.4} bits per byte ({bytes} bytes)\n{:.4} perplexity per token ({n} tokens)\n{:.2} % of tokens most likely\n",
+        per_token.exp(),
+        100.0 * accuracy,
+    ))
+}
+
+/// The natural logarithm of the probability that `logits` give to `target`.
+fn log_probability(logits: &[f32], target: usize) -> Result<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from(x - most).exp()).sum();
+    let result = f64::from(logits[target] - most) - sum.ln();
+    if result.is_nan() {
+        bail!("the logits are not numbers; `rwkvc inspect --check` looks for bad weights");
+    }
+    Ok(result)
+}

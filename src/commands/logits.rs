@@ -1,0 +1,50 @@
+//! `rwkvc logits`
+
+use anyhow::Result;
+use rwkvc_runtime::manifest::ProgramKind;
+use serde_json::json;
+
+use crate::cli::{Format, Logits};
+use crate::{options, output};
+
+/// Runs the command.
+pub fn run(args: &Logits) -> Result<()> {
+    let program = match (args.step, args.all) {
+        (true, _) => ProgramKind::Decode,
+        (false, true) => ProgramKind::Score,
+        (false, false) => ProgramKind::Prefill,
+    };
+    let mut engine = options::open(&args.model, &args.codegen, args.threads, &[program])?;
+    let mut rows: Vec<Vec<f32>> = vec![];
+    match program {
+        ProgramKind::Decode => {
+            for &token in &args.tokens {
+                let logits = engine.step(token)?;
+                if !args.all {
+                    rows.clear();
+                }
+                rows.push(logits.to_vec());
+            }
+        }
+        ProgramKind::Score => engine.score(&args.tokens, &mut |logits| {
+            rows.push(logits.to_vec());
+            Ok(())
+        })?,
+        ProgramKind::Prefill => rows.push(engine.prefill(&args.tokens)?.to_vec()),
+    }
+    if args.out.format == Format::Json {
+        return if args.all {
+            output::json(&json!({ "tokens": args.tokens, "logits": rows }))
+        } else {
+            output::json(&json!({ "tokens": args.tokens, "logits": rows[0] }))
+        };
+    }
+    let first = args.tokens.len() - rows.len();
+    for (i, row) in rows.iter().enumerate() {
+        let mut best: Vec<(usize, f32)> = row.iter().copied().enumerate().collect();
+        best.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let shown: Vec<String> = best.iter().take(8).map(|(t, x)| format!("{t}: {x:.4}")).collect();
+        output::print(&format!("after token {} ({}):  {}\n", first + i, args.tokens[first + i], shown.join("  ")))?;
+    }
+    Ok(())
+}

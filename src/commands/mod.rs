@@ -1,0 +1,49 @@
+//! One file a command.
+
+mod bench;
+mod compile;
+mod eval;
+mod generate;
+mod inspect;
+mod logits;
+mod opt;
+mod run;
+mod tables;
+mod targets;
+mod tokenize;
+mod verify;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rwkvc_runtime::tokenizer::Tokenizer;
+
+use crate::cli::Command;
+
+/// Does what a command says. The exit code of a command that ran is 0, or 1 if it found something wrong.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Compile(args) => compile::run(&args)?,
+        Command::Run(args) => run::run(&args)?,
+        Command::Logits(args) => logits::run(&args)?,
+        Command::Verify(args) => return verify::run(&args),
+        Command::Bench(args) => bench::run(&args)?,
+        Command::Inspect(args) => inspect::run(&args)?,
+        Command::Opt(args) => opt::run(&args)?,
+        Command::Eval(args) => eval::run(&args)?,
+        Command::Tokenize(args) => return tokenize::run(&args),
+        Command::Targets(args) => targets::targets(&args)?,
+        Command::Passes(args) => targets::passes(&args)?,
+        Command::Generate(args) => generate::run(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tokenizer of a vocabulary file, or else of a model with so many rows.
+fn tokenizer(vocab: Option<&Path>, rows: usize) -> Result<Tokenizer> {
+    Ok(match vocab {
+        Some(path) => Tokenizer::from_file(path)?,
+        None => Tokenizer::for_vocab(rows)?,
+    })
+}

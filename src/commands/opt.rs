@@ -1,0 +1,40 @@
+//! `rwkvc opt`: graph text in, passes, graph text out.
+
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use rwkvc_ir::graph::parse;
+use rwkvc_passes::pipeline::{self, Fuel};
+use serde_json::json;
+
+use crate::cli::{Format, Opt};
+use crate::{options, output};
+
+/// Runs the command.
+pub fn run(args: &Opt) -> Result<()> {
+    let name = args.input.display();
+    let mut text = String::new();
+    if args.input.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_string(&mut text).context("reading the graph from standard input")?;
+    } else {
+        let bytes = std::fs::read(&args.input).with_context(|| format!("reading `{name}`"))?;
+        text = String::from_utf8(bytes).with_context(|| format!("`{name}` is not text"))?;
+    }
+    let graph = parse(&text).with_context(|| format!("`{name}`"))?;
+    let before = graph.node_count();
+    let passes = options::selection(&args.passes)?;
+    let mut after = options::printer(&args.passes)?;
+    let mut fuel = Fuel::new(args.passes.fuel);
+    let graph = pipeline::run(graph, &passes, &mut fuel, &mut after)?;
+    let text = if args.dot { graph.to_dot() } else { graph.to_string() };
+    if args.out.format == Format::Json {
+        return output::json(&json!({
+            "passes": passes.names(),
+            "rewrites": fuel.used(),
+            "nodes_before": before,
+            "nodes_after": graph.node_count(),
+            "graph": text,
+        }));
+    }
+    output::print(&text)
+}

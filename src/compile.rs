@@ -1,0 +1,92 @@
+//! The line from a checkpoint to code, as one function.
+
+use anyhow::{Context, Result};
+use rwkvc_backend_api::{Backend, Target};
+use rwkvc_frontend::build::{Logits, build, initial_state};
+use rwkvc_frontend::model::Model;
+use rwkvc_ir::graph::{Graph, Verified};
+use rwkvc_passes::pipeline::{self, Fuel, Selection};
+use rwkvc_passes::plan::{Plan, Shape, plan};
+use rwkvc_runtime::manifest::{Manifest, ProgramKind};
+
+use crate::manifest::manifest;
+
+/// What to compile for, and how.
+pub struct Options<'o> {
+    /// Code generator.
+    pub backend: &'o dyn Backend,
+    /// Machine.
+    pub target: Target,
+    /// Passes.
+    pub passes: Selection,
+    /// Rewrites allowed in each graph.
+    pub fuel: Option<u64>,
+    /// The shapes of the step.
+    pub programs: Vec<ProgramKind>,
+    /// Whether the residual stream after each block is an output too.
+    pub probes: bool,
+    /// Sees the decode graph after each pass.
+    pub after_pass: &'o mut dyn FnMut(&'static str, &Graph),
+}
+
+/// A compiled model: everything but the weights that stay in the checkpoint.
+pub struct Compiled {
+    /// What the runtime needs to know.
+    pub manifest: Manifest,
+    /// Kernels, launches and buffers.
+    pub plan: Plan,
+    /// The machine code.
+    pub object: Vec<u8>,
+}
+
+/// Checkpoint → graph → passes → plan → object.
+pub fn compile(model: &Model, options: &mut Options<'_>) -> Result<Compiled> {
+    let programs = options.programs.clone();
+    let graphs = programs.iter().map(|&p| graph(model, p, options)).collect::<Result<Vec<_>>>()?;
+    let shapes: Vec<Shape<'_>> = programs
+        .iter()
+        .zip(&graphs)
+        .map(|(&kind, graph)| Shape { name: name(kind), graph, max_tokens: max_tokens(kind) })
+        .collect();
+    let mut plan = plan(&shapes, &options.backend.features(&options.target))?;
+    for i in 0..plan.state.len() {
+        if let Some((weight, value)) = initial_state(model, &plan.state[i].name)? {
+            plan.set_initial(i, weight, value);
+        }
+    }
+    let kernels: Vec<_> = plan.kernels.iter().map(|k| (**k).clone()).collect();
+    let object = options.backend.lower(&kernels, &options.target)?;
+    let manifest = manifest(model, &plan, &programs, options)?;
+    Ok(Compiled { manifest, plan, object })
+}
+
+/// The optimised graph of one shape of the step.
+pub fn graph(model: &Model, kind: ProgramKind, options: &mut Options<'_>) -> Result<Verified<Graph>> {
+    let logits = if kind == ProgramKind::Prefill { Logits::Last } else { Logits::All };
+    let graph = build(model, logits, options.probes).context("building the graph")?;
+    let time = (kind == ProgramKind::Decode).then_some(1);
+    let graph = graph.specialise(Some(1), time);
+    let mut fuel = Fuel::new(options.fuel);
+    let mut ignore = |_: &'static str, _: &Graph| {};
+    let after = if kind == ProgramKind::Decode { &mut *options.after_pass } else { &mut ignore };
+    Ok(pipeline::run(graph, &options.passes, &mut fuel, after)?)
+}
+
+/// The name of a shape of the step.
+pub fn name(kind: ProgramKind) -> &'static str {
+    match kind {
+        ProgramKind::Decode => "decode",
+        ProgramKind::Prefill => "prefill",
+        ProgramKind::Score => "score",
+    }
+}
+
+/// Tokens of one call: enough to use each weight often, few enough for the activations to stay in the caches.
+fn max_tokens(kind: ProgramKind) -> usize {
+    match kind {
+        ProgramKind::Decode => 1,
+        ProgramKind::Prefill => 128,
+        // A row of logits for each token: at 65,536 words this is 8 MiB.
+        ProgramKind::Score => 32,
+    }
+}

@@ -1,0 +1,199 @@
+//! A model ready to run: compiled, or interpreted by the reference evaluator.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use rwkvc_frontend::build::{Logits, build, initial_state};
+use rwkvc_frontend::model::Model;
+use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
+use rwkvc_ir::graph::{Graph, Verified, verify};
+use rwkvc_runtime::{Artifact, State, Workspace, WorkspaceOptions};
+
+use crate::compile::{Options, compile};
+use crate::weights::weights;
+
+/// Runs a model over tokens, carrying its state along.
+pub trait Engine {
+    /// Rows of the vocabulary.
+    fn vocab(&self) -> usize;
+
+    /// One token in, the logits of the next one out.
+    fn step(&mut self, token: u32) -> Result<&[f32]>;
+
+    /// Tokens in, the logits after the last one out. There is at least one.
+    fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32]>;
+
+    /// Tokens in; `each` gets the logits after every one.
+    fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>;
+
+    /// Continues from a saved state.
+    fn load_state(&mut self, path: &Path) -> Result<()>;
+
+    /// Saves the state.
+    fn save_state(&self, path: &Path) -> Result<()>;
+}
+
+/// Opens a checkpoint of any format.
+pub fn open_checkpoint(path: &Path) -> Result<Arc<Model>> {
+    Ok(Arc::new(Model::open(path)?))
+}
+
+/// Whether a file is an artifact.
+pub fn is_artifact(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let file = std::fs::File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+    let mut start = vec![];
+    file.take(16).read_to_end(&mut start).with_context(|| format!("reading `{}`", path.display()))?;
+    Ok(Artifact::is_artifact(&start))
+}
+
+/// Compiles a checkpoint in memory and loads the code.
+pub fn load(model: &Arc<Model>, options: &mut Options<'_>) -> Result<rwkvc_runtime::Model> {
+    let compiled = compile(model, options)?;
+    let weights = weights(model, &compiled.plan)?;
+    Ok(rwkvc_runtime::Model::from_parts(compiled.manifest, &compiled.object, weights)?)
+}
+
+/// Compiled code with a workspace and a state.
+pub struct Compiled {
+    model: rwkvc_runtime::Model,
+    workspace: Workspace,
+    state: State,
+}
+
+impl Compiled {
+    /// A fresh state.
+    pub fn new(model: rwkvc_runtime::Model, options: &WorkspaceOptions) -> Result<Self> {
+        let workspace = model.workspace(options)?;
+        let state = model.new_state()?;
+        Ok(Compiled { model, workspace, state })
+    }
+}
+
+impl Engine for Compiled {
+    fn vocab(&self) -> usize {
+        self.model.vocab()
+    }
+
+    fn step(&mut self, token: u32) -> Result<&[f32]> {
+        Ok(self.model.step(&mut self.workspace, &mut self.state, token)?)
+    }
+
+    fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        Ok(self.model.prefill(&mut self.workspace, &mut self.state, tokens)?)
+    }
+
+    fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let mut result = Ok(());
+        self.model.score(&mut self.workspace, &mut self.state, tokens, &mut |_, logits| {
+            if result.is_ok() {
+                result = each(logits);
+            }
+        })?;
+        result
+    }
+
+    fn load_state(&mut self, path: &Path) -> Result<()> {
+        self.state = State::load(&self.model, path)?;
+        Ok(())
+    }
+
+    fn save_state(&self, path: &Path) -> Result<()> {
+        Ok(self.state.save(path)?)
+    }
+}
+
+/// Most tokens of one evaluation.
+const REFERENCE_CHUNK: usize = 64;
+
+/// The reference evaluator in f64: slow, and right.
+pub struct Reference {
+    model: Arc<Model>,
+    graph: Verified<Graph>,
+    /// Inputs besides the tokens, and their values.
+    state: Vec<(String, Tensor<f64>)>,
+    logits: Vec<f32>,
+}
+
+impl Reference {
+    /// A fresh state.
+    pub fn new(model: Arc<Model>) -> Result<Self> {
+        let graph = verify(build(&model, Logits::All, false)?.specialise(Some(1), None))?;
+        let mut state = vec![];
+        for (name, ty) in graph.inputs() {
+            let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
+            if let (Some(shape), true) = (shape, name != "tokens") {
+                let value = match initial_state(&model, &name)? {
+                    Some((_, tuned)) => eval::<f64>(&tuned, &Bindings::new(&*model))?.remove(0).1,
+                    None => Tensor::zeros(shape),
+                };
+                state.push((name, value));
+            }
+        }
+        Ok(Reference { model, graph, state, logits: vec![] })
+    }
+
+    /// Advances the state; the logits of every token, row after row.
+    fn run(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
+        let vocab = self.vocab();
+        if let Some(token) = tokens.iter().find(|&&t| t as usize >= vocab) {
+            bail!("token {token} is not in the vocabulary of {vocab}");
+        }
+        let mut bindings = Bindings::new(&*self.model);
+        bindings = bindings.with("tokens", Tensor::tokens([1, tokens.len()], tokens));
+        for (name, value) in &self.state {
+            bindings = bindings.with(name.clone(), value.clone());
+        }
+        let mut logits = vec![];
+        for (name, value) in eval(&self.graph, &bindings)? {
+            if name == "logits" {
+                logits = value.into_values();
+            } else if let Some((_, slot)) = self.state.iter_mut().find(|(n, _)| *n == name) {
+                *slot = value;
+            }
+        }
+        Ok(logits)
+    }
+}
+
+impl Engine for Reference {
+    fn vocab(&self) -> usize {
+        self.model.config().vocab
+    }
+
+    fn step(&mut self, token: u32) -> Result<&[f32]> {
+        self.prefill(&[token])
+    }
+
+    fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        let mut last = vec![];
+        for chunk in tokens.chunks(REFERENCE_CHUNK) {
+            last = self.run(chunk)?;
+        }
+        let vocab = self.vocab();
+        self.logits = last[last.len() - vocab..].iter().map(|&x| x as f32).collect();
+        Ok(&self.logits)
+    }
+
+    fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        for chunk in tokens.chunks(REFERENCE_CHUNK) {
+            let rows: Vec<f32> = self.run(chunk)?.iter().map(|&x| x as f32).collect();
+            for row in rows.chunks_exact(self.vocab()) {
+                each(row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_state(&mut self, _: &Path) -> Result<()> {
+        bail!("the evaluator keeps its state in f64 and cannot load state files; use another --backend")
+    }
+
+    fn save_state(&self, _: &Path) -> Result<()> {
+        bail!("the evaluator keeps its state in f64 and cannot save state files; use another --backend")
+    }
+}

@@ -1,0 +1,9 @@
+//! The line from a checkpoint to tokens, as a library: what the `rwkvc` command line is made of.
+//!
+//! [`compile::compile`] is the compiler in one function; [`engine`] runs its result, or the reference evaluator.
+
+pub mod backends;
+pub mod compile;
+pub mod engine;
+mod manifest;
+pub mod weights;

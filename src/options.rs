@@ -1,0 +1,88 @@
+//! Options that several commands share.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rwkvc::backends;
+use rwkvc::compile::Options;
+use rwkvc::engine::{self, Compiled, Engine, Reference};
+use rwkvc_ir::graph::Graph;
+use rwkvc_passes::pipeline::{STANDARD, Selection};
+use rwkvc_runtime::WorkspaceOptions;
+use rwkvc_runtime::manifest::ProgramKind;
+
+use crate::cli::{Codegen, PassOptions, Threads};
+
+/// Opens an artifact, or compiles a checkpoint with the programs that are asked for.
+pub fn open(path: &Path, codegen: &Codegen, threads: Threads, programs: &[ProgramKind]) -> Result<Box<dyn Engine>> {
+    let workspace = workspace(threads);
+    if engine::is_artifact(path)? {
+        if codegen.backend.is_some() {
+            bail!("`{}` is compiled already: --backend goes with a checkpoint", path.display());
+        }
+        let model = rwkvc_runtime::Model::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+        if let Some(missing) = programs.iter().find(|&&p| !model.has(p)) {
+            bail!("`{}` was compiled without its {missing} program", path.display());
+        }
+        return Ok(Box::new(Compiled::new(model, &workspace)?));
+    }
+    let model = engine::open_checkpoint(path)?;
+    if codegen.backend.as_deref() == Some(backends::EVALUATOR) {
+        return Ok(Box::new(Reference::new(model)?));
+    }
+    let mut after = printer(&codegen.passes)?;
+    let mut options = compile_options(codegen, programs, &mut after)?;
+    let model = engine::load(&model, &mut options)?;
+    Ok(Box::new(Compiled::new(model, &workspace)?))
+}
+
+/// What the command line says about compiling.
+pub fn compile_options<'o>(
+    codegen: &Codegen,
+    programs: &[ProgramKind],
+    after_pass: &'o mut dyn FnMut(&'static str, &Graph),
+) -> Result<Options<'o>> {
+    Ok(Options {
+        backend: backends::find(codegen.backend.as_deref())?,
+        target: backends::target(&codegen.target)?,
+        passes: selection(&codegen.passes)?,
+        fuel: codegen.passes.fuel,
+        programs: programs.to_vec(),
+        probes: false,
+        after_pass,
+    })
+}
+
+/// One thread a core unless said otherwise.
+pub fn workspace(threads: Threads) -> WorkspaceOptions {
+    let default = WorkspaceOptions::default();
+    WorkspaceOptions { threads: threads.threads.map_or(default.threads, usize::from), ..default }
+}
+
+/// The passes that `--passes` and `--no-pass` leave.
+pub fn selection(options: &PassOptions) -> Result<Selection> {
+    let all = match &options.passes {
+        None => Selection::all(),
+        Some(names) => match &names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["none"] => Selection::only(&[] as &[&str])?,
+            ["unfused"] => Selection::unfused(),
+            names => Selection::only(names)?,
+        },
+    };
+    Ok(all.without(&options.no_pass)?)
+}
+
+/// Prints the graph after the pass that `--print-after` names.
+pub fn printer(options: &PassOptions) -> Result<impl FnMut(&'static str, &Graph) + use<>> {
+    let wanted = options.print_after.clone();
+    if let Some(name) = wanted.as_deref().filter(|&n| n != "all")
+        && !STANDARD.iter().any(|p| p.name == name)
+    {
+        bail!("there is no pass `{name}` to print after; `rwkvc passes` lists them");
+    }
+    Ok(move |pass: &'static str, graph: &Graph| {
+        if wanted.as_deref().is_some_and(|w| w == "all" || w == pass) {
+            crate::output::note(&format!("; after {pass}\n{graph}"));
+        }
+    })
+}

@@ -1,0 +1,53 @@
+//! The bytes of the weight buffers: mapped from the checkpoint, or computed from it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rwkvc_frontend::model::Model;
+use rwkvc_ir::DType;
+use rwkvc_ir::graph::Graph;
+use rwkvc_ir::graph::eval::eval_const;
+use rwkvc_passes::plan::{Plan, Source, Weight};
+use rwkvc_runtime::{Buffer, SharedBytes, WeightData};
+
+/// A weight of a model that stays where the checkpoint is mapped.
+struct Stored {
+    model: Arc<Model>,
+    name: String,
+}
+
+impl AsRef<[u8]> for Stored {
+    fn as_ref(&self) -> &[u8] {
+        self.model.weight(&self.name).map_or(&[], |w| w.bytes)
+    }
+}
+
+/// The weight buffers of a plan, in its order.
+pub fn weights(model: &Arc<Model>, plan: &Plan) -> Result<Vec<WeightData>> {
+    plan.weights.iter().map(|w| weight(model, w)).collect()
+}
+
+fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
+    match &weight.source {
+        Source::Stored(name) => {
+            let shared: SharedBytes = Arc::new(Stored { model: Arc::clone(model), name: name.clone() });
+            let len = (*shared).as_ref().len();
+            // SAFETY: a model never changes and lives as long as the `Arc` in `Stored`, so its weights stay in place.
+            Ok(unsafe { WeightData::shared(shared, 0..len) })
+        }
+        Source::Computed(graph) => {
+            Ok(Buffer::copy_of(&computed(model, graph, weight.dtype)?)?.into())
+        }
+    }
+}
+
+/// Evaluates a value that depends only on weights and rounds it to its format.
+fn computed(model: &Model, graph: &Graph, dtype: DType) -> Result<Vec<u8>> {
+    let value = graph.output("value").context("a weight without a value")?;
+    let values = eval_const(graph, value, model).context("computing a weight")?.into_values();
+    let mut bytes = vec![0; values.len() * dtype.size()];
+    for (i, value) in values.into_iter().enumerate() {
+        dtype.write(&mut bytes, i, f64::from(value));
+    }
+    Ok(bytes)
+}
