@@ -1,0 +1,34 @@
+# What there is to do here; `just` lists it. Each verb is one command that also works without just.
+
+all := `scripts/features`
+
+_list:
+    @just --list --unsorted
+
+# Make this machine ready: Rust, a linker, LLVM 22
+setup *options:
+    scripts/setup {{options}}
+
+# Build, compile the small model that comes with the project, and stream text
+demo *options:
+    scripts/demo {{options}}
+
+# Every check that continuous integration runs
+test *options:
+    scripts/test {{options}}
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Lint the code
+lint:
+    cargo clippy {{all}} --all-targets -- -D warnings
+
+# Build the documentation of all crates
+doc *options:
+    cargo doc --no-deps {{all}} {{options}}
+
+# Accept changed snapshots; read the diff before it is committed
+bless:
+    INSTA_UPDATE=always cargo test -p rwkvc-tests
