@@ -7,15 +7,15 @@ _list:
 
 # Make this machine ready: Rust, a linker, LLVM 22
 setup *options:
-    scripts/setup {{options}}
+    scripts/setup {{ options }}
 
 # Build, compile the small model that comes with the project, and stream text
 demo *options:
-    scripts/demo {{options}}
+    scripts/demo {{ options }}
 
 # Every check that continuous integration runs
 test *options:
-    scripts/test {{options}}
+    scripts/test {{ options }}
 
 # Format the code
 fmt:
@@ -23,12 +23,24 @@ fmt:
 
 # Lint the code
 lint:
-    cargo clippy {{all}} --all-targets -- -D warnings
+    cargo clippy {{ all }} --all-targets -- -D warnings
 
 # Build the documentation of all crates
 doc *options:
-    cargo doc --no-deps {{all}} {{options}}
+    cargo doc --no-deps {{ all }} {{ options }}
 
 # Accept changed snapshots; read the diff before it is committed
 bless:
     INSTA_UPDATE=always cargo test -p rwkvc-tests
+
+# Run the generated tests with more cases
+fuzz cases="20000":
+    PROPTEST_CASES={{ cases }} cargo test {{ all }}
+
+random := "target/random-0.1b.safetensors"
+
+# Measure fused against unfused, on a model of 0.1b size with random weights
+bench *options:
+    cargo build --release {{ all }}
+    test -e {{ random }} || target/release/rwkvc generate --preset 0.1b -o {{ random }}
+    target/release/rwkvc bench {{ random }} {{ options }}
