@@ -21,15 +21,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
         Results go to standard output, everything else to standard error. \
         Exit status: 0 done, 1 failed, 2 wrong usage."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Compile a checkpoint: to an artifact that runs anywhere like this machine, or to any stage in between
     Compile(Compile),
     /// Generate text from a checkpoint (compiled on the spot) or an artifact
@@ -58,7 +58,7 @@ pub enum Command {
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people
     Text,
     /// One JSON document
@@ -67,54 +67,54 @@ pub enum Format {
 
 /// The option that every command has.
 #[derive(Debug, Args)]
-pub struct Output {
+pub(crate) struct Output {
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
-    pub format: Format,
+    pub(crate) format: Format,
 }
 
 /// How a checkpoint is turned into code.
 #[derive(Clone, Debug, Args)]
-pub struct Codegen {
+pub(crate) struct Codegen {
     /// Code generator: `llvm` (fastest code), `cranelift` (compiles fastest) or `evaluator` (the slow reference).
     /// Default: llvm where it is built in, else cranelift
     #[arg(long)]
-    pub backend: Option<String>,
+    pub(crate) backend: Option<String>,
     /// Machine to compile for: `cpu` (this one), or a level such as `cpu:x86-64-v3`; see `rwkvc targets`
     #[arg(long, default_value = "cpu")]
-    pub target: String,
+    pub(crate) target: String,
     #[command(flatten)]
-    pub passes: PassOptions,
+    pub(crate) passes: PassOptions,
 }
 
 /// Which passes run.
 #[derive(Clone, Debug, Default, Args)]
-pub struct PassOptions {
+pub(crate) struct PassOptions {
     /// Run only these passes, separated by commas; `none` for none, `unfused` for all that do not fuse
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub passes: Option<Vec<String>>,
+    pub(crate) passes: Option<Vec<String>>,
     /// Leave out these passes, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub no_pass: Vec<String>,
+    pub(crate) no_pass: Vec<String>,
     /// Print the graph after a pass to standard error; `all` for each
     #[arg(long, value_name = "PASS")]
-    pub print_after: Option<String>,
+    pub(crate) print_after: Option<String>,
     /// Stop rewriting after N rewrites: bisects a miscompilation
     #[arg(long, value_name = "N")]
-    pub fuel: Option<u64>,
+    pub(crate) fuel: Option<u64>,
 }
 
 /// How many threads.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Threads {
+pub(crate) struct Threads {
     /// Threads of the step. Default: one per core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    pub(crate) threads: Option<u16>,
 }
 
 /// What `compile` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Emit {
+pub(crate) enum Emit {
     /// Code, manifest and weights in one file, for `rwkvc run` and the runtime library
     Artifact,
     /// A relocatable object file with one function per kernel
@@ -135,296 +135,296 @@ pub enum Emit {
 
 /// `rwkvc compile`
 #[derive(Debug, Args)]
-pub struct Compile {
+pub(crate) struct Compile {
     /// The checkpoint
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Where to write; `-` for standard output (text stages)
     #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
     /// What to write
     #[arg(long, value_enum, default_value = "artifact")]
-    pub emit: Emit,
+    pub(crate) emit: Emit,
     #[command(flatten)]
-    pub codegen: Codegen,
+    pub(crate) codegen: Codegen,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// Where the prompt comes from.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     /// The prompt
     #[arg(long, value_name = "TEXT")]
-    pub prompt: Option<String>,
+    pub(crate) prompt: Option<String>,
     /// A file with the prompt
     #[arg(long, value_name = "FILE")]
-    pub prompt_file: Option<PathBuf>,
+    pub(crate) prompt_file: Option<PathBuf>,
     /// Token ids separated by commas, taken as they are
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    pub tokens: Option<Vec<u32>>,
+    pub(crate) tokens: Option<Vec<u32>>,
     /// `-` reads the prompt from standard input
     #[arg(value_name = "-", value_parser = ["-"])]
-    pub stdin: Option<String>,
+    pub(crate) stdin: Option<String>,
 }
 
 /// `rwkvc run`
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// A checkpoint or an artifact
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     #[command(flatten)]
-    pub prompt: Prompt,
+    pub(crate) prompt: Prompt,
     /// Most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 256)]
-    pub max_tokens: usize,
+    pub(crate) max_tokens: usize,
     #[command(flatten)]
-    pub sampling: Sampling,
+    pub(crate) sampling: Sampling,
     /// Do not start a fresh state with token 0
     #[arg(long)]
-    pub no_bos: bool,
+    pub(crate) no_bos: bool,
     /// Wrap the prompt in the chat template of the G1 models
     #[arg(long)]
-    pub chat: bool,
+    pub(crate) chat: bool,
     /// Stop when this text appears; may be given several times
     #[arg(long, value_name = "TEXT")]
-    pub stop: Vec<String>,
+    pub(crate) stop: Vec<String>,
     /// Vocabulary file (lines of `id repr length`). Default: by the model's vocabulary size
     #[arg(long, value_name = "FILE")]
-    pub vocab: Option<PathBuf>,
+    pub(crate) vocab: Option<PathBuf>,
     /// Continue from a saved state
     #[arg(long, value_name = "FILE")]
-    pub state_in: Option<PathBuf>,
+    pub(crate) state_in: Option<PathBuf>,
     /// Save the state after the last token
     #[arg(long, value_name = "FILE")]
-    pub state_out: Option<PathBuf>,
+    pub(crate) state_out: Option<PathBuf>,
     #[command(flatten)]
-    pub codegen: Codegen,
+    pub(crate) codegen: Codegen,
     #[command(flatten)]
-    pub threads: Threads,
+    pub(crate) threads: Threads,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// How the next token is chosen.
 #[derive(Debug, Args)]
-pub struct Sampling {
+pub(crate) struct Sampling {
     /// 0 takes the most likely token
     #[arg(long, default_value_t = 1.0)]
-    pub temperature: f32,
+    pub(crate) temperature: f32,
     /// Choose among the N most likely; 0 for all
     #[arg(long, default_value_t = 0, value_name = "N")]
-    pub top_k: usize,
+    pub(crate) top_k: usize,
     /// Choose among the most likely that together have this probability
     #[arg(long, default_value_t = 0.85, value_name = "P")]
-    pub top_p: f32,
+    pub(crate) top_p: f32,
     /// Taken off the logit of every token that has appeared
     #[arg(long, default_value_t = 0.0, value_name = "X")]
-    pub presence_penalty: f32,
+    pub(crate) presence_penalty: f32,
     /// Taken off the logit of a token for each time it has appeared
     #[arg(long, default_value_t = 0.0, value_name = "X")]
-    pub frequency_penalty: f32,
+    pub(crate) frequency_penalty: f32,
     /// How much of the counted appearances is left after each token
     #[arg(long, default_value_t = 0.996, value_name = "X")]
-    pub penalty_decay: f32,
+    pub(crate) penalty_decay: f32,
     /// Equal seeds give equal text
     #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// `rwkvc logits`
 #[derive(Debug, Args)]
-pub struct Logits {
+pub(crate) struct Logits {
     /// A checkpoint or an artifact
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Token ids separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
-    pub tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     /// A list for every position, not only the last
     #[arg(long)]
-    pub all: bool,
+    pub(crate) all: bool,
     /// Feed the tokens one by one through the decode program
     #[arg(long)]
-    pub step: bool,
+    pub(crate) step: bool,
     #[command(flatten)]
-    pub codegen: Codegen,
+    pub(crate) codegen: Codegen,
     #[command(flatten)]
-    pub threads: Threads,
+    pub(crate) threads: Threads,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc verify`
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// The checkpoint
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Tokens to compare on
     #[arg(long, value_name = "N", default_value_t = 16)]
-    pub length: usize,
+    pub(crate) length: usize,
     /// Backends, separated by commas. Default: all that are built in
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub backends: Option<Vec<String>>,
+    pub(crate) backends: Option<Vec<String>>,
     #[command(flatten)]
-    pub threads: Threads,
+    pub(crate) threads: Threads,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc bench`
 #[derive(Debug, Args)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// The checkpoint
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// What to compare: `fused`, `unfused`, or `no-PASS` for all but one pass
     #[arg(long, value_delimiter = ',', value_name = "VARIANTS", default_value = "fused,unfused")]
-    pub compare: Vec<String>,
+    pub(crate) compare: Vec<String>,
     /// Also switch off each fusion alone
     #[arg(long)]
-    pub ablation: bool,
+    pub(crate) ablation: bool,
     /// Tokens of one decode sample
     #[arg(long, value_name = "N", default_value_t = 16)]
-    pub decode: usize,
+    pub(crate) decode: usize,
     /// Tokens of one prefill sample; 0 for none
     #[arg(long, value_name = "N", default_value_t = 128)]
-    pub prefill: usize,
+    pub(crate) prefill: usize,
     /// Samples of each variant, taken in turn
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub samples: u16,
+    pub(crate) samples: u16,
     /// Leave out the table of kernels
     #[arg(long)]
-    pub no_kernels: bool,
+    pub(crate) no_kernels: bool,
     #[command(flatten)]
-    pub codegen: Codegen,
+    pub(crate) codegen: Codegen,
     #[command(flatten)]
-    pub threads: Threads,
+    pub(crate) threads: Threads,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc inspect`
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// A checkpoint or an artifact
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Look at every weight: report NaN and infinity
     #[arg(long)]
-    pub check: bool,
+    pub(crate) check: bool,
     /// List every tensor
     #[arg(long)]
-    pub tensors: bool,
+    pub(crate) tensors: bool,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc opt`
 #[derive(Debug, Args)]
-pub struct Opt {
+pub(crate) struct Opt {
     /// A graph in text form; `-` for standard input
-    pub input: PathBuf,
+    pub(crate) input: PathBuf,
     /// Print Graphviz instead of text
     #[arg(long)]
-    pub dot: bool,
+    pub(crate) dot: bool,
     #[command(flatten)]
-    pub passes: PassOptions,
+    pub(crate) passes: PassOptions,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc eval`
 #[derive(Debug, Args)]
-pub struct Eval {
+pub(crate) struct Eval {
     /// A checkpoint or an artifact
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// The text
     #[arg(long, value_name = "FILE")]
-    pub text: PathBuf,
+    pub(crate) text: PathBuf,
     /// Do not start with token 0
     #[arg(long)]
-    pub no_bos: bool,
+    pub(crate) no_bos: bool,
     /// Vocabulary file. Default: by the model's vocabulary size
     #[arg(long, value_name = "FILE")]
-    pub vocab: Option<PathBuf>,
+    pub(crate) vocab: Option<PathBuf>,
     #[command(flatten)]
-    pub codegen: Codegen,
+    pub(crate) codegen: Codegen,
     #[command(flatten)]
-    pub threads: Threads,
+    pub(crate) threads: Threads,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc tokenize`
 #[derive(Debug, Args)]
-pub struct Tokenize {
+pub(crate) struct Tokenize {
     /// A checkpoint or an artifact, whose vocabulary size chooses the vocabulary; `-` reads the text from standard input
     #[arg(value_name = "MODEL | -", num_args = 0..=2)]
-    pub inputs: Vec<PathBuf>,
+    pub(crate) inputs: Vec<PathBuf>,
     /// The World vocabulary
     #[arg(long)]
-    pub world: bool,
+    pub(crate) world: bool,
     /// A vocabulary file (lines of `id repr length`)
     #[arg(long, value_name = "FILE")]
-    pub vocab: Option<PathBuf>,
+    pub(crate) vocab: Option<PathBuf>,
     /// The text
     #[arg(long, value_name = "TEXT")]
-    pub text: Option<String>,
+    pub(crate) text: Option<String>,
     /// A file with the text
     #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// Token ids separated by commas, to turn into text
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    pub decode: Option<Vec<u32>>,
+    pub(crate) decode: Option<Vec<u32>>,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc targets`
 #[derive(Debug, Args)]
-pub struct Targets {
+pub(crate) struct Targets {
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc passes`
 #[derive(Debug, Args)]
-pub struct Passes {
+pub(crate) struct Passes {
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 /// `rwkvc generate`
 #[derive(Debug, Args)]
-pub struct Generate {
+pub(crate) struct Generate {
     /// Where to write the .safetensors file
     #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
     /// A published size: 0.1b, 0.4b, 1.5b, 2.9b, 7.2b
     #[arg(long, default_value = "0.1b")]
-    pub preset: String,
+    pub(crate) preset: String,
     /// Stored number format: bf16, f16 or f32
     #[arg(long, default_value = "bf16")]
-    pub dtype: String,
+    pub(crate) dtype: String,
     /// Equal seeds give equal files
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Blocks
     #[arg(long, value_name = "N")]
-    pub layers: Option<usize>,
+    pub(crate) layers: Option<usize>,
     /// Width of the residual stream
     #[arg(long, value_name = "N")]
-    pub dim: Option<usize>,
+    pub(crate) dim: Option<usize>,
     /// Channels of a head
     #[arg(long, value_name = "N")]
-    pub head_size: Option<usize>,
+    pub(crate) head_size: Option<usize>,
     /// Hidden units of the channel mix
     #[arg(long, value_name = "N")]
-    pub ffn: Option<usize>,
+    pub(crate) ffn: Option<usize>,
     /// Vocabulary rows
     #[arg(long, value_name = "N")]
-    pub vocab: Option<usize>,
+    pub(crate) vocab: Option<usize>,
     /// Roughly this share of the channel mix's activations is zero
     #[arg(long, value_name = "SHARE")]
-    pub zeros: Option<f32>,
+    pub(crate) zeros: Option<f32>,
     #[command(flatten)]
-    pub out: Output,
+    pub(crate) out: Output,
 }

@@ -5,6 +5,7 @@ mod commands;
 mod options;
 mod output;
 mod progress;
+mod roof;
 
 use std::process::ExitCode;
 

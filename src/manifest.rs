@@ -9,7 +9,7 @@ use rwkvc_runtime::manifest::*;
 use crate::compile::Options;
 
 /// The manifest of a planned model.
-pub fn manifest(model: &Model, plan: &Plan, programs: &[ProgramKind], options: &Options<'_>) -> Result<Manifest> {
+pub(crate) fn manifest(model: &Model, plan: &Plan, programs: &[ProgramKind], options: &Options<'_>) -> Result<Manifest> {
     let decode = programs.iter().position(|&p| p == ProgramKind::Decode).unwrap_or(0);
     let bytes_per_token = plan.programs[decode].launches.iter().map(|l| l.weight_bytes).sum();
     let mut manifest = Manifest {

@@ -14,7 +14,7 @@ use rwkvc_runtime::manifest::ProgramKind;
 use crate::cli::{Codegen, PassOptions, Threads};
 
 /// Opens an artifact, or compiles a checkpoint with the programs that are asked for.
-pub fn open(path: &Path, codegen: &Codegen, threads: Threads, programs: &[ProgramKind]) -> Result<Box<dyn Engine>> {
+pub(crate) fn open(path: &Path, codegen: &Codegen, threads: Threads, programs: &[ProgramKind]) -> Result<Box<dyn Engine>> {
     let workspace = workspace(threads);
     if engine::is_artifact(path)? {
         if codegen.backend.is_some() {
@@ -37,7 +37,7 @@ pub fn open(path: &Path, codegen: &Codegen, threads: Threads, programs: &[Progra
 }
 
 /// What the command line says about compiling.
-pub fn compile_options<'o>(
+pub(crate) fn compile_options<'o>(
     codegen: &Codegen,
     programs: &[ProgramKind],
     after_pass: &'o mut dyn FnMut(&'static str, &Graph),
@@ -54,13 +54,13 @@ pub fn compile_options<'o>(
 }
 
 /// One thread a core unless said otherwise.
-pub fn workspace(threads: Threads) -> WorkspaceOptions {
+pub(crate) fn workspace(threads: Threads) -> WorkspaceOptions {
     let default = WorkspaceOptions::default();
     WorkspaceOptions { threads: threads.threads.map_or(default.threads, usize::from), ..default }
 }
 
 /// The passes that `--passes` and `--no-pass` leave.
-pub fn selection(options: &PassOptions) -> Result<Selection> {
+pub(crate) fn selection(options: &PassOptions) -> Result<Selection> {
     let all = match &options.passes {
         None => Selection::all(),
         Some(names) => match &names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -73,7 +73,7 @@ pub fn selection(options: &PassOptions) -> Result<Selection> {
 }
 
 /// Prints the graph after the pass that `--print-after` names.
-pub fn printer(options: &PassOptions) -> Result<impl FnMut(&'static str, &Graph) + use<>> {
+pub(crate) fn printer(options: &PassOptions) -> Result<impl FnMut(&'static str, &Graph) + use<>> {
     let wanted = options.print_after.clone();
     if let Some(name) = wanted.as_deref().filter(|&n| n != "all")
         && !STANDARD.iter().any(|p| p.name == name)

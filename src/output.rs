@@ -9,7 +9,7 @@ use serde::Serialize;
 ///
 /// # Errors
 /// If standard output is closed or full.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
@@ -20,12 +20,12 @@ pub fn print(text: &str) -> Result<()> {
 ///
 /// # Errors
 /// If standard output is closed or full.
-pub fn json(value: &impl Serialize) -> Result<()> {
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string(value)? + "\n"))
 }
 
 /// Says something beside the result.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     // Whoever closed standard error does not want to hear it.
     let _ = writeln!(io::stderr(), "{text}");
 }

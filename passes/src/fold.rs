@@ -73,7 +73,8 @@ pub(crate) fn ln0(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> 
         let Op::LayerNorm(norm) = graph.op(node) else { continue };
         let norm = norm.clone();
         let operands = graph.operands(node);
-        if !matches!(graph.op(operands[0].node), Op::Embed(_)) {
+        // Rows that something else reads too would be looked up in two tables, each as large as the vocabulary.
+        if !matches!(graph.op(operands[0].node), Op::Embed(_)) || !graph.single_use(operands[0]) {
             continue;
         }
         let [table, tokens] = graph.operands(operands[0].node)[..] else { continue };

@@ -57,7 +57,7 @@ pub use artifact::{Artifact, ArtifactWriter};
 pub use buffer::{Buffer, OutOfMemory};
 pub use manifest::Manifest;
 pub use model::Model;
-pub use pending::{remove_pending_files, write_whole};
+pub use pending::{PendingFile, remove_pending_files, write_whole};
 pub use state::State;
 pub use weights::{SharedBytes, WeightData};
 pub use workspace::{Workspace, WorkspaceError, WorkspaceOptions};

@@ -35,8 +35,8 @@ pub fn write_whole(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.finish()
 }
 
-/// A file being written.
-pub(crate) struct PendingFile {
+/// A file being written. Until [`Self::finish`] it has another name beside its target; it is removed when dropped early.
+pub struct PendingFile {
     file: BufWriter<File>,
     path: PathBuf,
     target: PathBuf,
@@ -44,7 +44,10 @@ pub(crate) struct PendingFile {
 
 impl PendingFile {
     /// Starts a file that will be at `target`.
-    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If the file cannot be created.
+    pub fn create(target: &Path) -> io::Result<Self> {
         let name = target
             .file_name()
             .ok_or_else(|| io::Error::other("the path names no file"))?;
@@ -83,7 +86,10 @@ impl PendingFile {
     }
 
     /// Gives the complete file its name, replacing what has it.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the file cannot be completed; then nothing is left of it.
+    pub fn finish(mut self) -> io::Result<()> {
         self.file_mut()?.sync_data()?;
         std::fs::rename(&self.path, &self.target)?;
         self.forget();

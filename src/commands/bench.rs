@@ -1,1 +1,304 @@
-use anyhow::Result; pub fn run(_: &crate::cli::Bench) -> Result<()> { todo!() }
+//! `rwkvc bench`: decode and prefill of variants, interleaved, beside the memory bandwidth measured in the same run.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rwkvc::compile::Options;
+use rwkvc::engine;
+use rwkvc_passes::pipeline::{STANDARD, Selection};
+use rwkvc_runtime::manifest::{Program, ProgramKind};
+use rwkvc_runtime::{Model, State, Workspace};
+use serde::Serialize;
+
+use super::tables::table;
+use crate::cli::{Bench, Format};
+use crate::roof::Roof;
+use crate::{options, output, progress};
+
+/// Median, least and most of some samples.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(mut samples: Vec<f64>) -> Option<Self> {
+        samples.sort_by(f64::total_cmp);
+        let (min, max) = (*samples.first()?, *samples.last()?);
+        Some(Spread { median: samples[samples.len() / 2], min, max })
+    }
+}
+
+/// A kernel over one decode step.
+#[derive(Serialize)]
+struct KernelRow {
+    kernel: String,
+    calls: usize,
+    bytes: u64,
+    us: f64,
+    gb_s: f64,
+    share_of_step: f64,
+}
+
+/// One variant, measured.
+#[derive(Serialize)]
+struct Measured {
+    name: String,
+    threads: usize,
+    launches: usize,
+    /// Tokens a second.
+    decode: Spread,
+    /// Tokens a second; absent with `--prefill 0`.
+    prefill: Option<Spread>,
+    bytes_per_token: u64,
+    /// Dense bytes a second of the median decode.
+    gb_s: f64,
+    /// Of the measured roof.
+    roof_share: f64,
+    compile_s: f64,
+    kernels: Vec<KernelRow>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    backend: &'static str,
+    target: String,
+    threads: usize,
+    /// Read bandwidth over four streams, measured between the samples.
+    roof_gb_s: f64,
+    roof: Spread,
+    decode_tokens: usize,
+    prefill_tokens: usize,
+    samples: usize,
+    variants: Vec<Measured>,
+}
+
+/// A variant that is being measured.
+struct Variant {
+    name: String,
+    model: Model,
+    workspace: Workspace,
+    state: State,
+    compile_s: f64,
+    decode: Vec<f64>,
+    prefill: Vec<f64>,
+    /// Nanoseconds of each launch of the decode program, over all samples.
+    times: Vec<u64>,
+    profiled: u64,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Bench) -> Result<()> {
+    if args.decode == 0 {
+        bail!("--decode is 0: there is nothing to measure");
+    }
+    let selections = selections(args)?;
+    let checkpoint = engine::open_checkpoint(&args.model)?;
+    let mut after = options::printer(&args.codegen.passes)?;
+    let mut programs = vec![ProgramKind::Decode];
+    programs.extend((args.prefill > 0).then_some(ProgramKind::Prefill));
+    let mut compile = options::compile_options(&args.codegen, &programs, &mut after)?;
+    let workspace = options::workspace(args.threads);
+
+    let bar = progress::bar((selections.len() * (1 + usize::from(args.samples))) as u64, "compiling and measuring");
+    let mut variants = vec![];
+    for (name, passes) in selections {
+        compile.passes = passes;
+        variants.push(Variant::new(name, &checkpoint, &mut compile, &workspace)?);
+        bar.inc(1);
+    }
+    let mut roof = Roof::new(&compile, &workspace)?;
+    let mut roofs = vec![roof.measure()?];
+    let vocab = checkpoint.config().vocab;
+    for _ in 0..args.samples {
+        for variant in &mut variants {
+            variant.sample(args, vocab)?;
+            bar.inc(1);
+        }
+        roofs.push(roof.measure()?);
+    }
+    bar.finish_and_clear();
+
+    let roof = Spread::of(roofs).context("the roof was not measured")?;
+    let backend = compile.backend.name();
+    let report = Report {
+        model: args.model.display().to_string(),
+        backend,
+        target: compile.target.to_string(),
+        threads: workspace.threads,
+        roof_gb_s: roof.max,
+        roof,
+        decode_tokens: args.decode,
+        prefill_tokens: args.prefill,
+        samples: usize::from(args.samples),
+        variants: variants
+            .into_iter()
+            .map(|v| v.measured(workspace.threads, roof.max, !args.no_kernels))
+            .collect::<Result<_>>()?,
+    };
+    if args.out.format == Format::Json { output::json(&report) } else { output::print(&text(&report)) }
+}
+
+/// The variants to compare, by name.
+fn selections(args: &Bench) -> Result<Vec<(String, Selection)>> {
+    let base = options::selection(&args.codegen.passes)?;
+    let mut names = args.compare.clone();
+    if args.ablation {
+        let fusions = STANDARD.iter().filter(|p| p.fuses).map(|p| format!("no-{}", p.name));
+        names.extend(fusions.filter(|n| !args.compare.contains(n)).collect::<Vec<_>>());
+    }
+    let selection = |name: &String| match (name.as_str(), name.strip_prefix("no-")) {
+        ("fused", _) => Ok(base.clone()),
+        ("unfused", _) => Ok(Selection::unfused()),
+        (_, Some(pass)) => Ok(base.clone().without(&[pass])?),
+        _ => bail!("there is no variant `{name}`: expected fused, unfused or no-PASS"),
+    };
+    names.iter().map(|n| Ok((n.clone(), selection(n)?))).collect()
+}
+
+impl Variant {
+    fn new(
+        name: String,
+        checkpoint: &std::sync::Arc<rwkvc_frontend::model::Model>,
+        compile: &mut Options<'_>,
+        workspace: &rwkvc_runtime::WorkspaceOptions,
+    ) -> Result<Self> {
+        let start = Instant::now();
+        let model = engine::load(checkpoint, compile)?;
+        let compile_s = start.elapsed().as_secs_f64();
+        let launches = decode_program(&model)?.launches.len();
+        let mut variant = Variant {
+            name,
+            workspace: model.workspace(workspace)?,
+            state: model.new_state()?,
+            model,
+            compile_s,
+            decode: vec![],
+            prefill: vec![],
+            times: vec![0; launches],
+            profiled: 0,
+        };
+        // Touch every weight once, so that no sample pays for reading the file.
+        variant.step(0)?;
+        Ok(variant)
+    }
+
+    fn step(&mut self, token: u32) -> Result<()> {
+        self.model.step(&mut self.workspace, &mut self.state, token)?;
+        Ok(())
+    }
+
+    /// One sample of decode and prefill, and one profiled step.
+    fn sample(&mut self, args: &Bench, vocab: usize) -> Result<()> {
+        let token = |i: usize| (i * 7919 % vocab) as u32;
+        self.step(token(1))?;
+        let start = Instant::now();
+        for i in 0..args.decode {
+            self.step(token(i))?;
+        }
+        self.decode.push(args.decode as f64 / start.elapsed().as_secs_f64());
+        self.model.step_profiled(&mut self.workspace, &mut self.state, token(2), &mut self.times)?;
+        self.profiled += 1;
+        if args.prefill > 0 {
+            let tokens: Vec<u32> = (0..args.prefill).map(token).collect();
+            let start = Instant::now();
+            self.model.prefill(&mut self.workspace, &mut self.state, &tokens)?;
+            self.prefill.push(args.prefill as f64 / start.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    fn measured(self, threads: usize, roof: f64, kernels: bool) -> Result<Measured> {
+        let decode = Spread::of(self.decode).context("no decode samples")?;
+        let bytes = self.model.manifest().model.bytes_per_token;
+        let gb_s = decode.median * bytes as f64 / 1e9;
+        let program = decode_program(&self.model)?;
+        let rows = if kernels { kernel_rows(&self.model, program, &self.times, self.profiled) } else { vec![] };
+        Ok(Measured {
+            name: self.name,
+            threads,
+            launches: program.launches.len(),
+            decode,
+            prefill: Spread::of(self.prefill),
+            bytes_per_token: bytes,
+            gb_s,
+            roof_share: gb_s / roof,
+            compile_s: self.compile_s,
+            kernels: rows,
+        })
+    }
+}
+
+fn decode_program(model: &Model) -> Result<&Program> {
+    model.manifest().program(ProgramKind::Decode).context("the model has no decode program")
+}
+
+/// The time of each kernel in a step, the longest first.
+fn kernel_rows(model: &Model, program: &Program, times: &[u64], steps: u64) -> Vec<KernelRow> {
+    let total: u64 = times.iter().sum();
+    let mut rows: Vec<KernelRow> = vec![];
+    for (launch, &ns) in program.launches.iter().zip(times) {
+        let kernel = &model.manifest().kernels[launch.kernel].symbol;
+        let us = ns as f64 / 1e3 / steps.max(1) as f64;
+        let row = match rows.iter_mut().position(|r| r.kernel == *kernel) {
+            Some(i) => &mut rows[i],
+            None => {
+                let kernel = kernel.clone();
+                rows.push(KernelRow { kernel, calls: 0, bytes: 0, us: 0.0, gb_s: 0.0, share_of_step: 0.0 });
+                rows.last_mut().expect("just pushed")
+            }
+        };
+        row.calls += 1;
+        row.bytes += launch.weight_bytes;
+        row.us += us;
+    }
+    for row in &mut rows {
+        row.gb_s = if row.us > 0.0 { row.bytes as f64 / 1e3 / row.us } else { 0.0 };
+        row.share_of_step = row.us * 1e3 * steps.max(1) as f64 / total.max(1) as f64;
+    }
+    rows.sort_by(|a, b| b.us.total_cmp(&a.us));
+    rows
+}
+
+fn text(r: &Report) -> String {
+    let mut text = format!(
+        "{}: {} for {}, {} threads\nmemory roof {:.1} GB/s (least {:.1}), four streams, measured between the samples\n\n",
+        r.model, r.backend, r.target, r.threads, r.roof_gb_s, r.roof.min
+    );
+    let first = r.variants.first().map_or(0.0, |v| v.decode.median);
+    let cells = |v: &Measured| {
+        vec![
+            v.name.clone(),
+            format!("{:.1}", v.decode.median),
+            format!("{:.1}–{:.1}", v.decode.min, v.decode.max),
+            format!("{:.2}", v.decode.median / first),
+            v.prefill.map_or("–".into(), |p| format!("{:.1}", p.median)),
+            format!("{:.1}", v.bytes_per_token as f64 / 1e6),
+            format!("{:.1}", v.gb_s),
+            format!("{:.0} %", 100.0 * v.roof_share),
+            v.launches.to_string(),
+            format!("{:.2}", v.compile_s),
+        ]
+    };
+    let head = ["variant", "decode tok/s", "range", "×", "prefill tok/s", "MB/token", "GB/s", "roof", "launches", "compile s"];
+    text += &table(&head, &r.variants.iter().map(cells).collect::<Vec<_>>());
+    for v in r.variants.iter().filter(|v| !v.kernels.is_empty()) {
+        let cells = |k: &KernelRow| {
+            vec![
+                k.kernel.clone(),
+                k.calls.to_string(),
+                format!("{:.2}", k.bytes as f64 / 1e6),
+                format!("{:.1}", k.us),
+                format!("{:.1}", k.gb_s),
+                format!("{:.1} %", 100.0 * k.share_of_step),
+            ]
+        };
+        text += &format!("\n{}, one decode step\n", v.name);
+        let head = ["kernel", "calls", "MB", "µs", "GB/s", "time"];
+        text += &table(&head, &v.kernels.iter().map(cells).collect::<Vec<_>>());
+    }
+    text
+}

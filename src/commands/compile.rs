@@ -19,7 +19,7 @@ use crate::cli::{Compile, Emit, Format};
 use crate::{options, output, progress};
 
 /// Runs the command.
-pub fn run(args: &Compile) -> Result<()> {
+pub(crate) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
     let to_stdout = args.output.as_os_str() == "-";
     if to_stdout && matches!(args.emit, Emit::Artifact | Emit::Obj) {

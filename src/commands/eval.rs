@@ -9,7 +9,7 @@ use crate::cli::{Eval, Format};
 use crate::{commands, options, output, progress};
 
 /// Runs the command.
-pub fn run(args: &Eval) -> Result<()> {
+pub(crate) fn run(args: &Eval) -> Result<()> {
     let text = std::fs::read(&args.text).with_context(|| format!("reading `{}`", args.text.display()))?;
     let mut engine = options::open(&args.model, &args.codegen, args.threads, &[ProgramKind::Score])?;
     let tokenizer = commands::tokenizer(args.vocab.as_deref(), engine.vocab())?;

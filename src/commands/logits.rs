@@ -8,7 +8,7 @@ use crate::cli::{Format, Logits};
 use crate::{options, output};
 
 /// Runs the command.
-pub fn run(args: &Logits) -> Result<()> {
+pub(crate) fn run(args: &Logits) -> Result<()> {
     let program = match (args.step, args.all) {
         (true, _) => ProgramKind::Decode,
         (false, true) => ProgramKind::Score,

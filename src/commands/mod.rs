@@ -22,7 +22,7 @@ use rwkvc_runtime::tokenizer::Tokenizer;
 use crate::cli::Command;
 
 /// Does what a command says. The exit code of a command that ran is 0, or 1 if it found something wrong.
-pub fn run(command: Command) -> Result<ExitCode> {
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Compile(args) => compile::run(&args)?,
         Command::Run(args) => run::run(&args)?,

@@ -11,7 +11,7 @@ use crate::cli::{Format, Opt};
 use crate::{options, output};
 
 /// Runs the command.
-pub fn run(args: &Opt) -> Result<()> {
+pub(crate) fn run(args: &Opt) -> Result<()> {
     let name = args.input.display();
     let mut text = String::new();
     if args.input.as_os_str() == "-" {

@@ -36,7 +36,7 @@ struct Timings {
 }
 
 /// Runs the command.
-pub fn run(args: &Run) -> Result<()> {
+pub(crate) fn run(args: &Run) -> Result<()> {
     let start = Instant::now();
     let sampling = SamplerOptions {
         temperature: args.sampling.temperature,

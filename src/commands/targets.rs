@@ -10,7 +10,7 @@ use crate::cli::{Format, Passes, Targets};
 use crate::output;
 
 /// Runs `rwkvc targets`.
-pub fn targets(args: &Targets) -> Result<()> {
+pub(crate) fn targets(args: &Targets) -> Result<()> {
     let host = Target::host();
     let backends = backends::all();
     if args.out.format == Format::Json {
@@ -39,7 +39,7 @@ pub fn targets(args: &Targets) -> Result<()> {
 }
 
 /// Runs `rwkvc passes`.
-pub fn passes(args: &Passes) -> Result<()> {
+pub(crate) fn passes(args: &Passes) -> Result<()> {
     if args.out.format == Format::Json {
         let entry = |p: &rwkvc_passes::pipeline::Pass| json!({ "name": p.name, "fuses": p.fuses, "summary": p.summary });
         return output::json(&STANDARD.iter().map(entry).collect::<Vec<_>>());

@@ -13,7 +13,7 @@ use crate::cli::{Format, Tokenize};
 use crate::{commands, output};
 
 /// Runs the command.
-pub fn run(args: &Tokenize) -> Result<ExitCode> {
+pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
     // A lone `-` among the positional arguments stands for standard input.
     let is_dash = |p: &&Path| p.as_os_str() == "-";
     let paths: Vec<&Path> = args.inputs.iter().map(|p| p.as_path()).collect();

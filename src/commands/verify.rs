@@ -46,7 +46,7 @@ struct Row {
 type Values = Vec<(String, Vec<f64>)>;
 
 /// Runs the command.
-pub fn run(args: &Verify) -> Result<ExitCode> {
+pub(crate) fn run(args: &Verify) -> Result<ExitCode> {
     if args.length == 0 {
         bail!("--length is 0: there is nothing to compare");
     }

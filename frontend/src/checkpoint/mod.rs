@@ -1,0 +1,213 @@
+//! Named, typed views of the tensors in a checkpoint file.
+
+mod huggingface;
+mod legacy;
+mod pickle;
+mod pth;
+mod safetensors;
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use rwkvc_ir::DType;
+use serde::Serialize;
+
+pub use pickle::PickleError;
+
+/// The layout of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// `torch.save` as a zip file.
+    Pth,
+    /// `torch.save` before version 1.6, without zip.
+    PthLegacy,
+    /// Safetensors with official names.
+    Safetensors,
+    /// Safetensors in the Hugging Face / flash-linear-attention layout.
+    HuggingFace,
+}
+
+/// Why a checkpoint cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system said no.
+    #[error("`{path}`: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The file is none of the known formats.
+    #[error(
+        "`{path}` is no checkpoint: it starts with {start:02x?}, expected a zip (.pth), a pickle (older .pth) or a safetensors header"
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its first bytes.
+        start: Vec<u8>,
+    },
+    /// The file is damaged, or holds something that is not supported.
+    #[error("`{path}`: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is the matter.
+        reason: String,
+    },
+    /// A tensor does not fit the file or is of an unsupported kind.
+    #[error("`{path}`: tensor `{tensor}` {reason}")]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is the matter.
+        reason: String,
+    },
+}
+
+/// Where the bytes of a tensor are.
+#[derive(Clone, Debug)]
+enum Data {
+    /// In a mapped file.
+    Mapped(Arc<Mmap>, Range<usize>),
+    /// Rearranged: a transposed low-rank matrix, a stride.
+    Owned(Arc<Vec<u8>>),
+}
+
+/// A tensor of a checkpoint, row-major.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    name: String,
+    dtype: DType,
+    shape: Vec<usize>,
+    data: Data,
+}
+
+impl Tensor {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How its elements are stored.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Its shape, outermost dimension first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its elements, little-endian.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Mapped(map, range) => &map[range.clone()],
+            Data::Owned(bytes) => bytes,
+        }
+    }
+
+    /// A matrix with its axes swapped, copied.
+    fn transposed(&self) -> Option<Tensor> {
+        let [rows, columns] = self.shape[..] else { return None };
+        let (size, bytes) = (self.dtype.size(), self.bytes());
+        let mut swapped = Vec::with_capacity(bytes.len());
+        for c in 0..columns {
+            for r in 0..rows {
+                let at = (r * columns + c) * size;
+                swapped.extend_from_slice(&bytes[at..at + size]);
+            }
+        }
+        Some(Tensor { shape: vec![columns, rows], data: Data::Owned(Arc::new(swapped)), ..self.clone() })
+    }
+
+    /// Part `i` of `n` equal parts along the first axis.
+    fn part(&self, i: usize, n: usize) -> Tensor {
+        let bytes = self.bytes().len() / n;
+        let data = match &self.data {
+            Data::Mapped(map, range) => {
+                let start = range.start + i * bytes;
+                Data::Mapped(Arc::clone(map), start..start + bytes)
+            }
+            Data::Owned(all) => Data::Owned(Arc::new(all[i * bytes..(i + 1) * bytes].to_vec())),
+        };
+        Tensor { shape: self.shape[1..].to_vec(), data, ..self.clone() }
+    }
+}
+
+/// An open checkpoint: the tensors in the order of the file, under official names.
+#[derive(Debug)]
+pub struct Checkpoint {
+    format: Format,
+    tensors: Vec<Tensor>,
+    /// Epsilon of the group norm where the layout says one.
+    group_norm_eps: Option<f64>,
+    /// Epsilon of the layer norms where the layout says one.
+    layer_norm_eps: Option<f64>,
+}
+
+impl Checkpoint {
+    /// Opens a file of any supported format, or a Hugging Face folder. The tensors stay in the mapped file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or is no checkpoint.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        if path.is_dir() {
+            return huggingface::open_folder(path);
+        }
+        let map = map(path)?;
+        let header = |n: u64| n > 1 && n < map.len() as u64;
+        match map.get(..9) {
+            Some([b'P', b'K', 3 | 5, 4 | 6, ..]) => pth::open(path, map),
+            Some([0x80, protocol, ..]) if (2..=5).contains(protocol) => legacy::open(path, map),
+            Some([length @ .., b'{']) if length.try_into().is_ok_and(|l| header(u64::from_le_bytes(l))) => {
+                huggingface::or_official(path, safetensors::open(path, map)?)
+            }
+            _ => {
+                let start = map[..map.len().min(8)].to_vec();
+                Err(CheckpointError::UnknownFormat { path: path.into(), start })
+            }
+        }
+    }
+
+    /// The layout of the file.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The tensors, in the order of the file.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// Epsilon of the group norm, where the layout says one.
+    pub fn group_norm_eps(&self) -> Option<f64> {
+        self.group_norm_eps
+    }
+
+    /// Epsilon of the layer norms, where the layout says one.
+    pub fn layer_norm_eps(&self) -> Option<f64> {
+        self.layer_norm_eps
+    }
+}
+
+fn map(path: &Path) -> Result<Arc<Mmap>, CheckpointError> {
+    let io = |source| CheckpointError::Io { path: path.into(), source };
+    let file = File::open(path).map_err(io)?;
+    // SAFETY: the map is only read. A file that somebody truncates meanwhile ends the process with SIGBUS, as with every
+    // program that maps its weights; it cannot corrupt memory.
+    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+    Ok(Arc::new(map))
+}
+
+/// The bytes of a tensor of this format and shape; `None` if that is more than memory can hold.
+fn byte_len(dtype: DType, shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)).filter(|&n| isize::try_from(n).is_ok())
+}

@@ -1,0 +1,28 @@
+//! Other versions of RWKV, refused by name.
+
+use super::ModelError;
+use crate::checkpoint::Tensor;
+
+/// What shows a version: a part of a tensor's name. The first that occurs decides.
+const MARKS: [(&str, &str); 9] = [
+    (".qkv.", "RWKV-7b, whose attention keeps a growing cache"),
+    (".ffn.enn", "RWKV-8"),
+    ("rosa", "RWKV-8 (ROSA)"),
+    ("time_maa", "RWKV-6"),
+    ("time_faaaa", "RWKV-5 or RWKV-6"),
+    ("att.time_mix_g", "RWKV-5"),
+    ("att.time_first", "RWKV-4 or RWKV-5"),
+    ("time_decay", "RWKV-4, 5 or 6"),
+    ("time_mix_", "RWKV-4 or RWKV-5"),
+];
+
+/// # Errors
+/// [`ModelError::Version`], naming the version and the tensor that shows it.
+pub(super) fn other_versions(tensors: &[Tensor]) -> Result<(), ModelError> {
+    for (mark, found) in MARKS {
+        if let Some(tensor) = tensors.iter().find(|t| t.name().contains(mark)) {
+            return Err(ModelError::Version { found, tensor: tensor.name().into() });
+        }
+    }
+    Ok(())
+}
