@@ -31,7 +31,12 @@ fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
     match &weight.source {
         Source::Stored(name) => {
             let shared: SharedBytes = Arc::new(Stored { model: Arc::clone(model), name: name.clone() });
-            let len = (*shared).as_ref().len();
+            let bytes = (*shared).as_ref();
+            if bytes.as_ptr().align_offset(weight.dtype.size()) != 0 {
+                // Older .pth files put their storages anywhere; kernels load whole elements.
+                return Ok(Buffer::copy_of(bytes)?.into());
+            }
+            let len = bytes.len();
             // SAFETY: a model never changes and lives as long as the `Arc` in `Stored`, so its weights stay in place.
             Ok(unsafe { WeightData::shared(shared, 0..len) })
         }
