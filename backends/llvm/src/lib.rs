@@ -6,8 +6,8 @@
 //!                                   └─ cpu (what a GPU would do otherwise)
 //! ```
 //!
-//! A register of `n` lanes is an LLVM vector of `n` elements, however wide the registers of the machine are. Vectors are
-//! explicit, so LLVM's vectorizers are off; it schedules, allocates registers, and moves and unrolls loops.
+//! A register of `n` lanes is an LLVM vector of `n` elements, however wide the registers of the machine are. Vectors and
+//! tiles are explicit, so few of LLVM's passes run; it schedules, allocates registers and moves code out of loops.
 //!
 //! **Invariant:** results are bit-identical to the Kernel evaluator (payloads of NaNs aside): no fast-math flags, and
 //! [`Inst::Fma`](rwkvc_ir::kernel::Inst::Fma) is always one instruction.
@@ -24,7 +24,6 @@ mod object;
 use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
 use inkwell::module::Module;
-use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::FileType;
 use rwkvc_backend_api::{Arch, Backend, Features, Listing, LowerError, Target};
 use rwkvc_ir::kernel::Kernel;
@@ -118,11 +117,7 @@ fn optimized<'c>(
     module
         .verify()
         .map_err(|e| target_error(format!("LLVM refuses the emitted code: {e}")))?;
-    let options = PassBuilderOptions::create();
-    options.set_loop_vectorization(false);
-    options.set_loop_slp_vectorization(false);
-    options.set_loop_interleaving(false);
-    machine.optimize(&module, options)?;
+    machine.optimize(&module)?;
     Ok(module)
 }
 
