@@ -277,7 +277,12 @@ pub(crate) struct Bench {
     /// The checkpoint
     pub(crate) model: PathBuf,
     /// What to compare: `fused`, `unfused`, or `no-PASS` for all but one pass
-    #[arg(long, value_delimiter = ',', value_name = "VARIANTS", default_value = "fused,unfused")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "VARIANTS",
+        default_value = "fused,unfused"
+    )]
     pub(crate) compare: Vec<String>,
     /// Also switch off each fusion alone
     #[arg(long)]

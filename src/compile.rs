@@ -42,11 +42,18 @@ pub struct Compiled {
 /// Checkpoint → graph → passes → plan → object.
 pub fn compile(model: &Model, options: &mut Options<'_>) -> Result<Compiled> {
     let programs = options.programs.clone();
-    let graphs = programs.iter().map(|&p| graph(model, p, options)).collect::<Result<Vec<_>>>()?;
+    let graphs = programs
+        .iter()
+        .map(|&p| graph(model, p, options))
+        .collect::<Result<Vec<_>>>()?;
     let shapes: Vec<Shape<'_>> = programs
         .iter()
         .zip(&graphs)
-        .map(|(&kind, graph)| Shape { name: name(kind), graph, max_tokens: max_tokens(kind) })
+        .map(|(&kind, graph)| Shape {
+            name: name(kind),
+            graph,
+            max_tokens: max_tokens(kind),
+        })
         .collect();
     let mut plan = plan(&shapes, &options.backend.features(&options.target))?;
     for i in 0..plan.state.len() {
@@ -57,18 +64,30 @@ pub fn compile(model: &Model, options: &mut Options<'_>) -> Result<Compiled> {
     let kernels: Vec<_> = plan.kernels.iter().map(|k| (**k).clone()).collect();
     let object = options.backend.lower(&kernels, &options.target)?;
     let manifest = manifest(model, &plan, &programs, options)?;
-    Ok(Compiled { manifest, plan, object })
+    Ok(Compiled {
+        manifest,
+        plan,
+        object,
+    })
 }
 
 /// The optimised graph of one shape of the step.
 pub fn graph(model: &Model, kind: ProgramKind, options: &mut Options<'_>) -> Result<Verified<Graph>> {
-    let logits = if kind == ProgramKind::Prefill { Logits::Last } else { Logits::All };
+    let logits = if kind == ProgramKind::Prefill {
+        Logits::Last
+    } else {
+        Logits::All
+    };
     let graph = build(model, logits, options.probes).context("building the graph")?;
     let time = (kind == ProgramKind::Decode).then_some(1);
     let graph = graph.specialise(Some(1), time);
     let mut fuel = Fuel::new(options.fuel);
     let mut ignore = |_: &'static str, _: &Graph| {};
-    let after = if kind == ProgramKind::Decode { &mut *options.after_pass } else { &mut ignore };
+    let after = if kind == ProgramKind::Decode {
+        &mut *options.after_pass
+    } else {
+        &mut ignore
+    };
     Ok(pipeline::run(graph, &options.passes, &mut fuel, after)?)
 }
 

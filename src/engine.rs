@@ -47,7 +47,9 @@ pub fn is_artifact(path: &Path) -> Result<bool> {
     }
     let file = std::fs::File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
     let mut start = vec![];
-    file.take(16).read_to_end(&mut start).with_context(|| format!("reading `{}`", path.display()))?;
+    file.take(16)
+        .read_to_end(&mut start)
+        .with_context(|| format!("reading `{}`", path.display()))?;
     Ok(Artifact::is_artifact(&start))
 }
 
@@ -55,7 +57,11 @@ pub fn is_artifact(path: &Path) -> Result<bool> {
 pub fn load(model: &Arc<Model>, options: &mut Options<'_>) -> Result<rwkvc_runtime::Model> {
     let compiled = compile(model, options)?;
     let weights = weights(model, &compiled.plan)?;
-    Ok(rwkvc_runtime::Model::from_parts(compiled.manifest, &compiled.object, weights)?)
+    Ok(rwkvc_runtime::Model::from_parts(
+        compiled.manifest,
+        &compiled.object,
+        weights,
+    )?)
 }
 
 /// Compiled code with a workspace and a state.
@@ -70,7 +76,11 @@ impl Compiled {
     pub fn new(model: rwkvc_runtime::Model, options: &WorkspaceOptions) -> Result<Self> {
         let workspace = model.workspace(options)?;
         let state = model.new_state()?;
-        Ok(Compiled { model, workspace, state })
+        Ok(Compiled {
+            model,
+            workspace,
+            state,
+        })
     }
 }
 
@@ -89,11 +99,12 @@ impl Engine for Compiled {
 
     fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let mut result = Ok(());
-        self.model.score(&mut self.workspace, &mut self.state, tokens, &mut |_, logits| {
-            if result.is_ok() {
-                result = each(logits);
-            }
-        })?;
+        self.model
+            .score(&mut self.workspace, &mut self.state, tokens, &mut |_, logits| {
+                if result.is_ok() {
+                    result = each(logits);
+                }
+            })?;
         result
     }
 
@@ -134,7 +145,12 @@ impl Reference {
                 state.push((name, value));
             }
         }
-        Ok(Reference { model, graph, state, logits: vec![] })
+        Ok(Reference {
+            model,
+            graph,
+            state,
+            logits: vec![],
+        })
     }
 
     /// Advances the state; the logits of every token, row after row.

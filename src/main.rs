@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         rwkvc_runtime::remove_pending_files();
         std::process::exit(130);
     });
-    match handler.map_err(anyhow::Error::from).and_then(|()| commands::run(cli.command)) {
+    match handler
+        .map_err(anyhow::Error::from)
+        .and_then(|()| commands::run(cli.command))
+    {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

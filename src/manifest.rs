@@ -9,9 +9,21 @@ use rwkvc_runtime::manifest::*;
 use crate::compile::Options;
 
 /// The manifest of a planned model.
-pub(crate) fn manifest(model: &Model, plan: &Plan, programs: &[ProgramKind], options: &Options<'_>) -> Result<Manifest> {
-    let decode = programs.iter().position(|&p| p == ProgramKind::Decode).unwrap_or(0);
-    let bytes_per_token = plan.programs[decode].launches.iter().map(|l| l.weight_bytes).sum();
+pub(crate) fn manifest(
+    model: &Model,
+    plan: &Plan,
+    programs: &[ProgramKind],
+    options: &Options<'_>,
+) -> Result<Manifest> {
+    let decode = programs
+        .iter()
+        .position(|&p| p == ProgramKind::Decode)
+        .unwrap_or(0);
+    let bytes_per_token = plan.programs[decode]
+        .launches
+        .iter()
+        .map(|l| l.weight_bytes)
+        .sum();
     let mut manifest = Manifest {
         format: FORMAT_VERSION,
         producer: concat!("rwkvc ", env!("CARGO_PKG_VERSION")).into(),
@@ -26,7 +38,11 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, programs: &[ProgramKind], opt
         weights: plan.weights.iter().map(weight_info).collect(),
         state: plan.state.iter().map(state_slot).collect(),
         arena_bytes: plan.arena_bytes,
-        programs: programs.iter().zip(&plan.programs).map(|(&kind, p)| program(kind, p)).collect(),
+        programs: programs
+            .iter()
+            .zip(&plan.programs)
+            .map(|(&kind, p)| program(kind, p))
+            .collect(),
     };
     manifest.place_weights().context("placing the weights")?;
     Ok(manifest)
@@ -51,7 +67,10 @@ fn model_info(model: &Model, bytes_per_token: u64) -> ModelInfo {
 
 fn size(extent: Extent, factor: u64) -> Size {
     // Extents of a verified kernel are not negative.
-    Size { fixed: extent.fixed.unsigned_abs() * factor, per_token: extent.per_token.unsigned_abs() * factor }
+    Size {
+        fixed: extent.fixed.unsigned_abs() * factor,
+        per_token: extent.per_token.unsigned_abs() * factor,
+    }
 }
 
 fn kernel_info(kernel: &Kernel) -> KernelInfo {
@@ -60,7 +79,10 @@ fn kernel_info(kernel: &Kernel) -> KernelInfo {
         kernel::Access::Write => Access::Write,
         kernel::Access::ReadWrite => Access::ReadWrite,
     };
-    let param = |p: &kernel::Param| ParamInfo { bytes: size(p.len, p.dtype.size() as u64), access: access(p.access) };
+    let param = |p: &kernel::Param| ParamInfo {
+        bytes: size(p.len, p.dtype.size() as u64),
+        access: access(p.access),
+    };
     KernelInfo {
         symbol: kernel.name.clone(),
         grid: size(kernel.grid, 1),
@@ -70,11 +92,22 @@ fn kernel_info(kernel: &Kernel) -> KernelInfo {
 
 fn weight_info(weight: &plan::Weight) -> WeightInfo {
     let (name, dtype) = (weight.name.clone(), weight.dtype.name().into());
-    WeightInfo { name, dtype, shape: weight.shape.clone(), offset: 0, bytes: 0 }
+    WeightInfo {
+        name,
+        dtype,
+        shape: weight.shape.clone(),
+        offset: 0,
+        bytes: 0,
+    }
 }
 
 fn state_slot(slot: &plan::State) -> StateSlot {
-    StateSlot { name: slot.name.clone(), shape: slot.shape.clone(), offset: slot.offset, init: slot.init }
+    StateSlot {
+        name: slot.name.clone(),
+        shape: slot.shape.clone(),
+        offset: slot.offset,
+        init: slot.init,
+    }
 }
 
 fn program(kind: ProgramKind, program: &plan::Program) -> Program {

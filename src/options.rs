@@ -14,13 +14,22 @@ use rwkvc_runtime::manifest::ProgramKind;
 use crate::cli::{Codegen, PassOptions, Threads};
 
 /// Opens an artifact, or compiles a checkpoint with the programs that are asked for.
-pub(crate) fn open(path: &Path, codegen: &Codegen, threads: Threads, programs: &[ProgramKind]) -> Result<Box<dyn Engine>> {
+pub(crate) fn open(
+    path: &Path,
+    codegen: &Codegen,
+    threads: Threads,
+    programs: &[ProgramKind],
+) -> Result<Box<dyn Engine>> {
     let workspace = workspace(threads);
     if engine::is_artifact(path)? {
         if codegen.backend.is_some() {
-            bail!("`{}` is compiled already: --backend goes with a checkpoint", path.display());
+            bail!(
+                "`{}` is compiled already: --backend goes with a checkpoint",
+                path.display()
+            );
         }
-        let model = rwkvc_runtime::Model::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+        let model =
+            rwkvc_runtime::Model::open(path).with_context(|| format!("opening `{}`", path.display()))?;
         if let Some(missing) = programs.iter().find(|&&p| !model.has(p)) {
             bail!("`{}` was compiled without its {missing} program", path.display());
         }
@@ -56,7 +65,10 @@ pub(crate) fn compile_options<'o>(
 /// One thread a core unless said otherwise.
 pub(crate) fn workspace(threads: Threads) -> WorkspaceOptions {
     let default = WorkspaceOptions::default();
-    WorkspaceOptions { threads: threads.threads.map_or(default.threads, usize::from), ..default }
+    WorkspaceOptions {
+        threads: threads.threads.map_or(default.threads, usize::from),
+        ..default
+    }
 }
 
 /// The passes that `--passes` and `--no-pass` leave.

@@ -6,5 +6,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) fn bar(total: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     let template = "{bar:30} {human_pos}/{human_len} {msg} ({eta})";
-    bar.with_style(ProgressStyle::with_template(template).expect("the template is valid")).with_message(what)
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is valid"))
+        .with_message(what)
 }

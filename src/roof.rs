@@ -23,10 +23,18 @@ impl Roof {
     /// Compiles the reading kernel for the same target and threads.
     pub(crate) fn new(options: &Options<'_>, workspace: &WorkspaceOptions) -> Result<Self> {
         let kernel = roof_kernel(TASKS, &options.backend.features(&options.target));
-        let object = options.backend.lower(std::slice::from_ref(&kernel), &options.target)?;
+        let object = options
+            .backend
+            .lower(std::slice::from_ref(&kernel), &options.target)?;
         let len = kernel.params[0].len.fixed.unsigned_abs();
-        let fixed = |bytes: u64| Size { fixed: bytes, per_token: 0 };
-        let param = |bytes, access| ParamInfo { bytes: fixed(bytes), access };
+        let fixed = |bytes: u64| Size {
+            fixed: bytes,
+            per_token: 0,
+        };
+        let param = |bytes, access| ParamInfo {
+            bytes: fixed(bytes),
+            access,
+        };
         let sums = 4 * TASKS.unsigned_abs();
         let mut manifest = Manifest {
             format: FORMAT_VERSION,
@@ -43,7 +51,10 @@ impl Roof {
                 bytes_per_token: 4 * len,
                 fingerprint: String::new(),
             },
-            target: TargetInfo { arch: options.target.arch.name().into(), extensions: options.target.extensions.clone() },
+            target: TargetInfo {
+                arch: options.target.arch.name().into(),
+                extensions: options.target.extensions.clone(),
+            },
             backend: options.backend.name().into(),
             passes: vec![],
             kernels: vec![KernelInfo {
@@ -78,7 +89,12 @@ impl Roof {
         values.floats_mut().fill(1.0);
         let model = Model::from_parts(manifest, &object, vec![values.into()])?;
         let (workspace, state) = (model.workspace(workspace)?, model.new_state()?);
-        Ok(Roof { model, workspace, state, bytes: 4 * len })
+        Ok(Roof {
+            model,
+            workspace,
+            state,
+            bytes: 4 * len,
+        })
     }
 
     /// GB/s of the fastest of three readings.

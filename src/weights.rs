@@ -30,7 +30,10 @@ pub fn weights(model: &Arc<Model>, plan: &Plan) -> Result<Vec<WeightData>> {
 fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
     match &weight.source {
         Source::Stored(name) => {
-            let shared: SharedBytes = Arc::new(Stored { model: Arc::clone(model), name: name.clone() });
+            let shared: SharedBytes = Arc::new(Stored {
+                model: Arc::clone(model),
+                name: name.clone(),
+            });
             let bytes = (*shared).as_ref();
             if bytes.as_ptr().align_offset(weight.dtype.size()) != 0 {
                 // Older .pth files put their storages anywhere; kernels load whole elements.
@@ -40,16 +43,16 @@ fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
             // SAFETY: a model never changes and lives as long as the `Arc` in `Stored`, so its weights stay in place.
             Ok(unsafe { WeightData::shared(shared, 0..len) })
         }
-        Source::Computed(graph) => {
-            Ok(Buffer::copy_of(&computed(model, graph, weight.dtype)?)?.into())
-        }
+        Source::Computed(graph) => Ok(Buffer::copy_of(&computed(model, graph, weight.dtype)?)?.into()),
     }
 }
 
 /// Evaluates a value that depends only on weights and rounds it to its format.
 fn computed(model: &Model, graph: &Graph, dtype: DType) -> Result<Vec<u8>> {
     let value = graph.output("value").context("a weight without a value")?;
-    let values = eval_const(graph, value, model).context("computing a weight")?.into_values();
+    let values = eval_const(graph, value, model)
+        .context("computing a weight")?
+        .into_values();
     let mut bytes = vec![0; values.len() * dtype.size()];
     for (i, value) in values.into_iter().enumerate() {
         dtype.write(&mut bytes, i, f64::from(value));

@@ -114,7 +114,7 @@ impl Net<'_> {
 
     fn state(&mut self, part: &str, shape: &[usize]) -> Result<Value, GraphError> {
         let dims = std::iter::once(Dim::Batch).chain(shape.iter().map(|&d| Dim::Fixed(d)));
-        self.graph.add_input(&self.name(part), TensorType::new(DType::F32, dims))
+        self.graph.add_input(self.name(part), TensorType::new(DType::F32, dims))
     }
 
     fn layer_norm(&mut self, x: Value, name: &str) -> Result<Value, GraphError> {

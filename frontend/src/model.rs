@@ -193,8 +193,7 @@ impl ParamSource for Model {
 fn not_finite(w: Weight<'_>) -> Option<NotFinite> {
     let mut values = vec![0f32; w.bytes.len() / w.dtype.size()];
     w.dtype.decode(w.bytes, &mut values);
-    let bad = |x: &f32| !x.is_finite();
-    let index = values.iter().position(|x| bad(x))?;
-    let count = values.iter().filter(|x| bad(x)).count();
+    let index = values.iter().position(|x| !x.is_finite())?;
+    let count = values.iter().filter(|x| !x.is_finite()).count();
     Some(NotFinite { name: w.name.into(), index, value: values[index].to_string(), count })
 }

@@ -20,8 +20,13 @@ pub(crate) fn cse(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> 
         if matches!(graph.op(node), Op::Input(_)) {
             continue;
         }
-        let types: Vec<String> = (0..graph.results(node)).map(|i| graph.ty(graph.value(node, i)).to_string()).collect();
-        let key = (format!("{:?} {}", graph.op(node), types.join(" ")), graph.operands(node));
+        let types: Vec<String> = (0..graph.results(node))
+            .map(|i| graph.ty(graph.value(node, i)).to_string())
+            .collect();
+        let key = (
+            format!("{:?} {}", graph.op(node), types.join(" ")),
+            graph.operands(node),
+        );
         match seen.get(&key) {
             None => {
                 seen.insert(key, node);

@@ -70,15 +70,21 @@ fn apply(op: &Op, c: &[f64]) -> Option<f64> {
 /// ```
 pub(crate) fn ln0(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> {
     for node in graph.topological() {
-        let Op::LayerNorm(norm) = graph.op(node) else { continue };
+        let Op::LayerNorm(norm) = graph.op(node) else {
+            continue;
+        };
         let norm = norm.clone();
         let operands = graph.operands(node);
         // Rows that something else reads too would be looked up in two tables, each as large as the vocabulary.
         if !matches!(graph.op(operands[0].node), Op::Embed(_)) || !graph.single_use(operands[0]) {
             continue;
         }
-        let [table, tokens] = graph.operands(operands[0].node)[..] else { continue };
-        let known = [table, operands[1], operands[2]].iter().all(|&v| graph.is_constant(v));
+        let [table, tokens] = graph.operands(operands[0].node)[..] else {
+            continue;
+        };
+        let known = [table, operands[1], operands[2]]
+            .iter()
+            .all(|&v| graph.is_constant(v));
         if known && fuel.take() {
             let table = graph.add(Op::LayerNorm(norm), &[table, operands[1], operands[2]])?[0];
             let folded = graph.add(Op::Embed(Embed {}), &[table, tokens])?[0];

@@ -15,7 +15,9 @@ use crate::projection::{Projection, merge, projections};
 /// ```
 pub(crate) fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> {
     for node in graph.topological() {
-        let [projection] = &projections(graph, node)[..] else { continue };
+        let [projection] = &projections(graph, node)[..] else {
+            continue;
+        };
         let mut grown = projection.clone();
         let mut steps = 0;
         while let Some(next) = absorb(graph, &grown) {
@@ -44,7 +46,10 @@ fn absorb(graph: &Graph, p: &Projection) -> Option<Projection> {
         return None;
     }
     let operands = graph.operands(user);
-    let mut grown = Projection { result: graph.value(user, 0), ..p.clone() };
+    let mut grown = Projection {
+        result: graph.value(user, 0),
+        ..p.clone()
+    };
     let m = &mut grown.member;
     let shape = |v: Value| &graph.ty(v).shape;
     let plain = !m.scale && !m.residual;
@@ -56,7 +61,11 @@ fn absorb(graph: &Graph, p: &Projection) -> Option<Projection> {
             m.activation = Activation::Relu2;
         }
         Op::Mul(_) | Op::Add(_) if operands[0] != operands[1] => {
-            let other = if operands[0] == y { operands[1] } else { operands[0] };
+            let other = if operands[0] == y {
+                operands[1]
+            } else {
+                operands[0]
+            };
             let same_shape = shape(other) == shape(y) && shape(grown.result) == shape(y);
             let row = graph.is_constant(other) && shape(other)[..] == shape(y)[shape(y).len() - 1..];
             match graph.op(user) {

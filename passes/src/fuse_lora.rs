@@ -45,11 +45,19 @@ struct Chain {
 }
 
 fn chain(graph: &Graph, second: NodeId) -> Option<Chain> {
-    let [outer] = &projections(graph, second)[..] else { return None };
+    let [outer] = &projections(graph, second)[..] else {
+        return None;
+    };
     let first = outer.x().node;
-    let [inner] = &projections(graph, first)[..] else { return None };
+    let [inner] = &projections(graph, first)[..] else {
+        return None;
+    };
     let width = |v| graph.ty(v).shape.last().and_then(|d| d.as_fixed());
     let (input, rank, output) = (width(inner.x())?, width(inner.result)?, width(outer.result)?);
     let narrow = rank < input && rank < output;
-    (narrow && graph.single_use(inner.result)).then_some(Chain { first, second, source: inner.x().node })
+    (narrow && graph.single_use(inner.result)).then_some(Chain {
+        first,
+        second,
+        source: inner.x().node,
+    })
 }

@@ -17,7 +17,9 @@ pub(crate) fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> 
             continue;
         }
         let operands = graph.operands(node);
-        let Op::LayerNorm(norm) = graph.op(operands[0].node) else { continue };
+        let Op::LayerNorm(norm) = graph.op(operands[0].node) else {
+            continue;
+        };
         let eps = norm.eps;
         let mut all = graph.operands(operands[0].node);
         let one_row = all[1..].iter().all(|&v| graph.ty(v).shape.len() == 1);

@@ -20,7 +20,9 @@ pub(crate) fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> 
         if !matches!(graph.op(node), Op::TokenShift(_)) {
             continue;
         }
-        let Some(mixes) = interpolations(graph, node) else { continue };
+        let Some(mixes) = interpolations(graph, node) else {
+            continue;
+        };
         if !fuel.take() {
             continue;
         }
@@ -52,14 +54,21 @@ fn interpolations(graph: &Graph, shift: NodeId) -> Option<Vec<Interpolation>> {
         }
         let d = graph.value(difference, 0);
         for (product, _) in graph.users(d) {
-            let mix = matches!(graph.op(product), Op::Mul(_)).then(|| other(&graph.operands(product), d))??;
+            let mix =
+                matches!(graph.op(product), Op::Mul(_)).then(|| other(&graph.operands(product), d))??;
             let product = graph.value(product, 0);
-            let [(sum, _)] = graph.users(product)[..] else { return None };
-            let base = matches!(graph.op(sum), Op::Add(_)).then(|| other(&graph.operands(sum), product))??;
+            let [(sum, _)] = graph.users(product)[..] else {
+                return None;
+            };
+            let base =
+                matches!(graph.op(sum), Op::Add(_)).then(|| other(&graph.operands(sum), product))??;
             if base != x || graph.ty(mix).shape != graph.ty(x).shape[2..] {
                 return None;
             }
-            found.push(Interpolation { mix, result: graph.value(sum, 0) });
+            found.push(Interpolation {
+                mix,
+                result: graph.value(sum, 0),
+            });
         }
         if graph.is_output(d) {
             return None;

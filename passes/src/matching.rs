@@ -25,7 +25,12 @@ impl Match {
 /// for any value of their shape, in any number format. Values inside the pattern may not be used outside the match, unless they are outputs of
 /// the pattern.
 pub(crate) fn find(graph: &Graph, at: Value, pattern: &Graph, root: Value) -> Option<Match> {
-    let mut search = Search { graph, pattern, values: HashMap::new(), nodes: HashMap::new() };
+    let mut search = Search {
+        graph,
+        pattern,
+        values: HashMap::new(),
+        nodes: HashMap::new(),
+    };
     search.value(root, at).then_some(())?;
     let outputs: Vec<Value> = pattern.outputs().iter().map(|(_, v)| *v).collect();
     let contained = search.nodes.iter().all(|(&inner, &node)| {
@@ -33,10 +38,18 @@ pub(crate) fn find(graph: &Graph, at: Value, pattern: &Graph, root: Value) -> Op
             let exported = outputs.contains(&pattern.value(inner, i));
             let value = graph.value(node, i);
             let shared = graph.is_constant(value);
-            exported || shared || (!graph.is_output(value) && graph.users(value).iter().all(|(n, _)| search.nodes.values().any(|m| m == n)))
+            exported
+                || shared
+                || (!graph.is_output(value)
+                    && graph
+                        .users(value)
+                        .iter()
+                        .all(|(n, _)| search.nodes.values().any(|m| m == n)))
         })
     });
-    contained.then_some(Match { values: search.values })
+    contained.then_some(Match {
+        values: search.values,
+    })
 }
 
 struct Search<'g> {
@@ -65,7 +78,10 @@ impl Search<'_> {
             return false;
         }
         for i in 0..self.pattern.results(pattern.node) {
-            self.values.insert(self.pattern.value(pattern.node, i), self.graph.value(value.node, i));
+            self.values.insert(
+                self.pattern.value(pattern.node, i),
+                self.graph.value(value.node, i),
+            );
         }
         true
     }

@@ -17,10 +17,14 @@ pub(crate) fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> 
     let mut groups: Vec<(NodeId, Vec<NodeId>)> = vec![];
     for node in graph.topological() {
         let parts = projections(graph, node);
-        let Some(source) = parts.first().map(|p| p.x().node) else { continue };
+        let Some(source) = parts.first().map(|p| p.x().node) else {
+            continue;
+        };
         // What a merged product reads must be ready when its first member starts, so members that wait for something
         // else (a residual, a gate) keep their own launch.
-        let waits = parts.iter().any(|p| p.x().node != source || p.member.scale || p.member.residual);
+        let waits = parts
+            .iter()
+            .any(|p| p.x().node != source || p.member.scale || p.member.residual);
         if waits {
             continue;
         }

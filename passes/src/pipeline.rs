@@ -29,7 +29,12 @@ pub const STANDARD: &[Pass] = &[
         fuses: false,
         run: fold::ln0,
     },
-    Pass { name: "cse", summary: "compute equal values once", fuses: false, run: cse::cse },
+    Pass {
+        name: "cse",
+        summary: "compute equal values once",
+        fuses: false,
+        run: cse::cse,
+    },
     Pass {
         name: "fuse-token-shift",
         summary: "token_shift and every interpolation with it → shift_mix",
@@ -66,7 +71,12 @@ pub const STANDARD: &[Pass] = &[
         fuses: true,
         run: merge_projections::run,
     },
-    Pass { name: "dce", summary: "remove what no output needs", fuses: false, run: fold::dead },
+    Pass {
+        name: "dce",
+        summary: "remove what no output needs",
+        fuses: false,
+        run: fold::dead,
+    },
 ];
 
 /// How many rewrites are left: with `--fuel N` the first N happen, which bisects a miscompilation.
@@ -79,7 +89,10 @@ pub struct Fuel {
 impl Fuel {
     /// Fuel for `n` rewrites; `None` for any number.
     pub fn new(n: Option<u64>) -> Self {
-        Fuel { left: n.unwrap_or(u64::MAX), used: 0 }
+        Fuel {
+            left: n.unwrap_or(u64::MAX),
+            used: 0,
+        }
     }
 
     /// Asks for one rewrite.
@@ -115,23 +128,39 @@ pub struct UnknownPass {
 impl Selection {
     /// Every pass.
     pub fn all() -> Self {
-        Selection { names: STANDARD.iter().map(|p| p.name).collect() }
+        Selection {
+            names: STANDARD.iter().map(|p| p.name).collect(),
+        }
     }
 
     /// Every pass that does not fuse: one kernel per graph op.
     pub fn unfused() -> Self {
-        Selection { names: STANDARD.iter().filter(|p| !p.fuses).map(|p| p.name).collect() }
+        Selection {
+            names: STANDARD.iter().filter(|p| !p.fuses).map(|p| p.name).collect(),
+        }
     }
 
     /// These passes, in the standard order.
     pub fn only(names: &[impl AsRef<str>]) -> Result<Self, UnknownPass> {
-        let known = names.iter().map(|n| find(n.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        Ok(Selection { names: STANDARD.iter().map(|p| p.name).filter(|n| known.contains(n)).collect() })
+        let known = names
+            .iter()
+            .map(|n| find(n.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Selection {
+            names: STANDARD
+                .iter()
+                .map(|p| p.name)
+                .filter(|n| known.contains(n))
+                .collect(),
+        })
     }
 
     /// This selection without some passes.
     pub fn without(mut self, names: &[impl AsRef<str>]) -> Result<Self, UnknownPass> {
-        let gone = names.iter().map(|n| find(n.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let gone = names
+            .iter()
+            .map(|n| find(n.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
         self.names.retain(|n| !gone.contains(n));
         Ok(self)
     }
@@ -144,7 +173,8 @@ impl Selection {
 
 fn find(name: &str) -> Result<&'static str, UnknownPass> {
     let pass = STANDARD.iter().find(|p| p.name == name);
-    pass.map(|p| p.name).ok_or_else(|| UnknownPass { name: name.into() })
+    pass.map(|p| p.name)
+        .ok_or_else(|| UnknownPass { name: name.into() })
 }
 
 /// A pass left a graph that does not verify, or could not build its replacement: a bug of the pass.
@@ -156,7 +186,7 @@ pub struct PassError {
     /// The graph from before it, as text.
     pub before: String,
     /// What is wrong.
-    pub source: GraphError,
+    pub source: Box<GraphError>,
 }
 
 /// Runs the selected passes. `after` sees the graph after each.
@@ -167,14 +197,21 @@ pub fn run(
     after: &mut dyn FnMut(&'static str, &Graph),
 ) -> Result<rwkvc_ir::graph::Verified<Graph>, PassError> {
     let verify = |graph: Graph, pass, before: &Graph| {
-        rwkvc_ir::graph::verify(graph).map_err(|source| PassError { pass, before: before.to_string(), source })
+        rwkvc_ir::graph::verify(graph).map_err(|source| PassError {
+            pass,
+            before: before.to_string(),
+            source: source.into(),
+        })
     };
     let mut current = verify(graph.clone(), "none", &graph)?;
     for pass in STANDARD.iter().filter(|p| selection.names.contains(&p.name)) {
         let before = current.clone().into_inner();
         let mut graph = before.clone();
-        (pass.run)(&mut graph, fuel)
-            .map_err(|source| PassError { pass: pass.name, before: before.to_string(), source })?;
+        (pass.run)(&mut graph, fuel).map_err(|source| PassError {
+            pass: pass.name,
+            before: before.to_string(),
+            source: source.into(),
+        })?;
         graph.remove_dead();
         current = verify(graph, pass.name, &before)?;
         after(pass.name, &current);

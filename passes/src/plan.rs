@@ -5,6 +5,7 @@
 //! name are one buffer.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rwkvc_backend_api::Features;
 use rwkvc_ir::DType;
@@ -150,7 +151,12 @@ impl Plan {
         let slot = &mut self.state[state];
         slot.init = Some(self.weights.len());
         let (shape, source) = (slot.shape.clone(), Source::Computed(value));
-        self.weights.push(Weight { name, dtype: DType::F32, shape, source });
+        self.weights.push(Weight {
+            name,
+            dtype: DType::F32,
+            shape,
+            source,
+        });
     }
 }
 
@@ -158,7 +164,13 @@ impl Plan {
 pub fn plan(shapes: &[Shape<'_>], features: &Features) -> Result<Plan, PlanError> {
     let mut planner = Planner {
         features,
-        plan: Plan { kernels: vec![], weights: vec![], state: vec![], arena_bytes: 0, programs: vec![] },
+        plan: Plan {
+            kernels: vec![],
+            weights: vec![],
+            state: vec![],
+            arena_bytes: 0,
+            programs: vec![],
+        },
         kernels: HashMap::new(),
         weights: HashMap::new(),
     };
@@ -186,7 +198,10 @@ struct Step {
 impl Planner<'_> {
     fn program(&mut self, shape: &Shape<'_>) -> Result<(), PlanError> {
         let graph = shape.graph;
-        let fail = |reason: String| PlanError::Graph { graph: graph.name().into(), reason };
+        let fail = |reason: String| PlanError::Graph {
+            graph: graph.name().into(),
+            reason,
+        };
         self.state(graph).map_err(fail)?;
 
         let mut steps = vec![];
@@ -195,13 +210,18 @@ impl Planner<'_> {
             if is_alias || graph.is_constant(graph.value(node, 0)) {
                 continue;
             }
-            let operands: Vec<Tensor> =
-                graph.operands(node).iter().map(|&v| tensor(graph, v)).collect::<Result<_, _>>().map_err(fail)?;
+            let operands: Vec<Tensor> = graph
+                .operands(node)
+                .iter()
+                .map(|&v| tensor(graph, v))
+                .collect::<Result<_, _>>()
+                .map_err(fail)?;
             let results = (0..graph.results(node))
                 .map(|i| tensor(graph, graph.value(node, i)))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(fail)?;
-            let scheduled = schedule::schedule(graph.op(node), &operands, &results, self.features).map_err(fail)?;
+            let scheduled =
+                schedule::schedule(graph.op(node), &operands, &results, self.features).map_err(fail)?;
             steps.push(Step { node, scheduled });
         }
 
@@ -219,20 +239,31 @@ impl Planner<'_> {
                 let weight_bytes = self.weight_bytes(graph, node, &args);
                 let grid = s.kernel.grid;
                 let kernel = self.kernel(s.kernel, graph.op(node))?;
-                launches.push(Launch { kernel, grid, args, weight_bytes, label: label.clone() });
+                launches.push(Launch {
+                    kernel,
+                    grid,
+                    args,
+                    weight_bytes,
+                    label: label.clone(),
+                });
             }
         }
         let probes = graph
             .outputs()
             .iter()
             .filter_map(|(name, value)| match places.get(&root(graph, *value)) {
-                Some(&Place::Arena(offset)) => {
-                    tensor(graph, *value).ok().map(|t| (name.clone(), offset, t.len()))
-                }
+                Some(&Place::Arena(offset)) => tensor(graph, *value)
+                    .ok()
+                    .map(|t| (name.clone(), offset, t.len())),
                 _ => None,
             })
             .collect();
-        self.plan.programs.push(Program { name: shape.name, max_tokens: shape.max_tokens, probes, launches });
+        self.plan.programs.push(Program {
+            name: shape.name,
+            max_tokens: shape.max_tokens,
+            probes,
+            launches,
+        });
         Ok(())
     }
 
@@ -247,7 +278,12 @@ impl Planner<'_> {
             let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
             let shape = shape.ok_or_else(|| format!("state `{name}` is {ty}, expected a fixed shape"))?;
             let len: usize = shape.iter().product();
-            state.push(State { name, shape: shape[1.min(shape.len())..].to_vec(), offset, init: None });
+            state.push(State {
+                name,
+                shape: shape[1.min(shape.len())..].to_vec(),
+                offset,
+                init: None,
+            });
             offset += len as u64;
         }
         state.sort_by_key(|s| s.offset);
@@ -302,14 +338,18 @@ impl Planner<'_> {
                     let state = root(graph, graph.operands(step.node)[operand]);
                     self.check_in_place(graph, steps, i, state, value)?;
                     places.insert(value, places[&state]);
-                } else if !places.contains_key(&value) {
+                } else if let Entry::Vacant(place) = places.entry(value) {
                     let bytes = tensor(graph, value)?.len().at(shape.max_tokens as i64) as u64 * 4;
-                    places.insert(value, Place::Arena(arena.take(bytes)));
+                    place.insert(Place::Arena(arena.take(bytes)));
                 }
             }
             // Results that nobody reads are free again at once.
             let ends = |v: &Value| last_use.get(v).copied().unwrap_or(i) == i;
-            let mut dead: Vec<Value> = graph.operands(step.node).iter().map(|&v| root(graph, v)).collect();
+            let mut dead: Vec<Value> = graph
+                .operands(step.node)
+                .iter()
+                .map(|&v| root(graph, v))
+                .collect();
             dead.extend((0..graph.results(step.node)).map(|r| graph.value(step.node, r)));
             dead.sort();
             dead.dedup();
@@ -324,21 +364,38 @@ impl Planner<'_> {
     }
 
     /// Updating a state in place is right if the state is read by nobody later and the result is its next value.
-    fn check_in_place(&self, graph: &Graph, steps: &[Step], i: usize, state: Value, next: Value) -> Result<(), String> {
+    fn check_in_place(
+        &self,
+        graph: &Graph,
+        steps: &[Step],
+        i: usize,
+        state: Value,
+        next: Value,
+    ) -> Result<(), String> {
         let Op::Input(input) = graph.op(state.node) else {
-            return Err(format!("`{}` updates a value that is not an input", label(graph, steps[i].node)));
+            return Err(format!(
+                "`{}` updates a value that is not an input",
+                label(graph, steps[i].node)
+            ));
         };
         if let Some(late) = steps[i + 1..]
             .iter()
             .find(|s| graph.operands(s.node).iter().any(|&v| root(graph, v) == state))
         {
-            return Err(format!("`{}` reads state `{}` after it was updated", label(graph, late.node), input.name));
+            return Err(format!(
+                "`{}` reads state `{}` after it was updated",
+                label(graph, late.node),
+                input.name
+            ));
         }
         let named = |(name, v): &(String, Value)| *name == input.name && root(graph, *v) == next;
         if graph.outputs().iter().any(named) {
             Ok(())
         } else {
-            Err(format!("the next value of state `{}` is not the output of that name", input.name))
+            Err(format!(
+                "the next value of state `{}` is not the output of that name",
+                input.name
+            ))
         }
     }
 
@@ -356,14 +413,23 @@ impl Planner<'_> {
         let mut names: Vec<String> = part.params().into_iter().map(|(name, _)| name).collect();
         names.sort();
         names.dedup();
-        let name = if names.is_empty() { "constant".into() } else { names.join(" + ") };
+        let name = if names.is_empty() {
+            "constant".into()
+        } else {
+            names.join(" + ")
+        };
         let dtype = if keep { ty.dtype } else { DType::F32 };
         let source = match graph.op(value.node) {
             Op::Param(p) if dtype == ty.dtype => Source::Stored(p.name.clone()),
             _ => Source::Computed(part),
         };
         let index = self.plan.weights.len();
-        self.plan.weights.push(Weight { name, dtype, shape, source });
+        self.plan.weights.push(Weight {
+            name,
+            dtype,
+            shape,
+            source,
+        });
         self.weights.insert(key, index);
         Ok(index)
     }
@@ -390,10 +456,16 @@ impl Planner<'_> {
         }
         let taken = |name: &str| self.plan.kernels.iter().any(|k| k.name == name);
         let numbered = (2..).map(|n| format!("{name}_{n}"));
-        kernel.name = std::iter::once(name.clone()).chain(numbered).find(|n| !taken(n)).expect("endless");
+        kernel.name = std::iter::once(name.clone())
+            .chain(numbered)
+            .find(|n| !taken(n))
+            .expect("endless");
         let text = kernel.to_string();
-        let kernel = rwkvc_ir::kernel::verify::verify(kernel)
-            .map_err(|source| PlanError::Kernel { op: format!("{op:?}"), source, text })?;
+        let kernel = rwkvc_ir::kernel::verify::verify(kernel).map_err(|source| PlanError::Kernel {
+            op: format!("{op:?}"),
+            source,
+            text,
+        })?;
         let index = self.plan.kernels.len();
         self.plan.kernels.push(kernel);
         self.kernels.insert(key, index);
@@ -403,13 +475,16 @@ impl Planner<'_> {
 
 /// Whether a weight is used as a matrix, which keeps its stored format.
 fn keeps_format(graph: &Graph, value: Value) -> bool {
-    graph.users(value).iter().any(|&(user, operand)| match graph.op(user) {
-        Op::Linear(_) => operand == 1,
-        Op::Embed(_) => operand == 0,
-        Op::Contract(_) => operand == 1,
-        Op::LinearGroup(group) => group.weight_operands().any(|i| i == operand),
-        _ => false,
-    })
+    graph
+        .users(value)
+        .iter()
+        .any(|&(user, operand)| match graph.op(user) {
+            Op::Linear(_) => operand == 1,
+            Op::Embed(_) => operand == 0,
+            Op::Contract(_) => operand == 1,
+            Op::LinearGroup(group) => group.weight_operands().any(|i| i == operand),
+            _ => false,
+        })
 }
 
 /// The value whose buffer a value is: reshapes are views.
@@ -426,21 +501,33 @@ fn tensor(graph: &Graph, value: Value) -> Result<Tensor, String> {
     let dim = |d: &Dim| match d {
         Dim::Fixed(n) => Ok(Extent::fixed(*n as i64)),
         Dim::Time => Ok(Extent::per_token(1)),
-        Dim::Batch => Err(format!("a value is {ty}: the batch must be fixed before planning")),
+        Dim::Batch => Err(format!(
+            "a value is {ty}: the batch must be fixed before planning"
+        )),
     };
     let shape = ty.shape.iter().map(dim).collect::<Result<_, _>>()?;
     let is_weight = graph.is_constant(value);
-    let dtype = if is_weight && !keeps_format(graph, value) { DType::F32 } else { ty.dtype };
+    let dtype = if is_weight && !keeps_format(graph, value) {
+        DType::F32
+    } else {
+        ty.dtype
+    };
     Ok(Tensor { dtype, shape })
 }
 
 /// `blocks.3.linear_group`: the block by the first weight or state that names one, and the op.
 fn label(graph: &Graph, node: NodeId) -> String {
     let block = |v: &Value| {
-        let name = graph.extract(*v).params().into_iter().map(|(n, _)| n).next().or_else(|| match graph.op(v.node) {
-            Op::Input(i) => Some(i.name.clone()),
-            _ => None,
-        })?;
+        let name = graph
+            .extract(*v)
+            .params()
+            .into_iter()
+            .map(|(n, _)| n)
+            .next()
+            .or_else(|| match graph.op(v.node) {
+                Op::Input(i) => Some(i.name.clone()),
+                _ => None,
+            })?;
         let mut parts = name.splitn(3, '.');
         (parts.next() == Some("blocks")).then(|| format!("blocks.{}.", parts.next().unwrap_or_default()))
     };

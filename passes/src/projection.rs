@@ -23,15 +23,28 @@ pub(crate) fn projections(graph: &Graph, node: NodeId) -> Vec<Projection> {
     let operands = graph.operands(node);
     match graph.op(node) {
         Op::Linear(_) => {
-            let member = Member { activation: Activation::None, bias: false, scale: false, residual: false };
-            vec![Projection { member, operands, result: graph.value(node, 0) }]
+            let member = Member {
+                activation: Activation::None,
+                bias: false,
+                scale: false,
+                residual: false,
+            };
+            vec![Projection {
+                member,
+                operands,
+                result: graph.value(node, 0),
+            }]
         }
         Op::LinearGroup(group) => {
             let mut rest = operands.as_slice();
             let take = |(i, member): (usize, &Member)| {
                 let (own, others) = rest.split_at(member.n_operands());
                 rest = others;
-                Projection { member: member.clone(), operands: own.to_vec(), result: graph.value(node, i) }
+                Projection {
+                    member: member.clone(),
+                    operands: own.to_vec(),
+                    result: graph.value(node, i),
+                }
             };
             group.members.iter().enumerate().map(take).collect()
         }
@@ -53,7 +66,11 @@ pub(crate) fn merge(graph: &mut Graph, parts: &[Projection]) -> Result<(), Graph
 /// Whether none of the nodes depends on another, so that they can become one.
 pub(crate) fn independent(graph: &Graph, nodes: &[NodeId]) -> bool {
     let mut seen = std::collections::HashSet::new();
-    let mut open: Vec<NodeId> = nodes.iter().flat_map(|&n| graph.operands(n)).map(|v| v.node).collect();
+    let mut open: Vec<NodeId> = nodes
+        .iter()
+        .flat_map(|&n| graph.operands(n))
+        .map(|v| v.node)
+        .collect();
     while let Some(node) = open.pop() {
         if nodes.contains(&node) {
             return false;

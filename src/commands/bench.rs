@@ -27,7 +27,11 @@ impl Spread {
     fn of(mut samples: Vec<f64>) -> Option<Self> {
         samples.sort_by(f64::total_cmp);
         let (min, max) = (*samples.first()?, *samples.last()?);
-        Some(Spread { median: samples[samples.len() / 2], min, max })
+        Some(Spread {
+            median: samples[samples.len() / 2],
+            min,
+            max,
+        })
     }
 }
 
@@ -103,7 +107,10 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     let mut compile = options::compile_options(&args.codegen, &programs, &mut after)?;
     let workspace = options::workspace(args.threads);
 
-    let bar = progress::bar((selections.len() * (1 + usize::from(args.samples))) as u64, "compiling and measuring");
+    let bar = progress::bar(
+        (selections.len() * (1 + usize::from(args.samples))) as u64,
+        "compiling and measuring",
+    );
     let mut variants = vec![];
     for (name, passes) in selections {
         compile.passes = passes;
@@ -139,7 +146,11 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
             .map(|v| v.measured(workspace.threads, roof.max, !args.no_kernels))
             .collect::<Result<_>>()?,
     };
-    if args.out.format == Format::Json { output::json(&report) } else { output::print(&text(&report)) }
+    if args.out.format == Format::Json {
+        output::json(&report)
+    } else {
+        output::print(&text(&report))
+    }
 }
 
 /// The variants to compare, by name.
@@ -147,7 +158,10 @@ fn selections(args: &Bench) -> Result<Vec<(String, Selection)>> {
     let base = options::selection(&args.codegen.passes)?;
     let mut names = args.compare.clone();
     if args.ablation {
-        let fusions = STANDARD.iter().filter(|p| p.fuses).map(|p| format!("no-{}", p.name));
+        let fusions = STANDARD
+            .iter()
+            .filter(|p| p.fuses)
+            .map(|p| format!("no-{}", p.name));
         names.extend(fusions.filter(|n| !args.compare.contains(n)).collect::<Vec<_>>());
     }
     let selection = |name: &String| match (name.as_str(), name.strip_prefix("no-")) {
@@ -199,14 +213,18 @@ impl Variant {
         for i in 0..args.decode {
             self.step(token(i))?;
         }
-        self.decode.push(args.decode as f64 / start.elapsed().as_secs_f64());
-        self.model.step_profiled(&mut self.workspace, &mut self.state, token(2), &mut self.times)?;
+        self.decode
+            .push(args.decode as f64 / start.elapsed().as_secs_f64());
+        self.model
+            .step_profiled(&mut self.workspace, &mut self.state, token(2), &mut self.times)?;
         self.profiled += 1;
         if args.prefill > 0 {
             let tokens: Vec<u32> = (0..args.prefill).map(token).collect();
             let start = Instant::now();
-            self.model.prefill(&mut self.workspace, &mut self.state, &tokens)?;
-            self.prefill.push(args.prefill as f64 / start.elapsed().as_secs_f64());
+            self.model
+                .prefill(&mut self.workspace, &mut self.state, &tokens)?;
+            self.prefill
+                .push(args.prefill as f64 / start.elapsed().as_secs_f64());
         }
         Ok(())
     }
@@ -216,7 +234,11 @@ impl Variant {
         let bytes = self.model.manifest().model.bytes_per_token;
         let gb_s = decode.median * bytes as f64 / 1e9;
         let program = decode_program(&self.model)?;
-        let rows = if kernels { kernel_rows(&self.model, program, &self.times, self.profiled) } else { vec![] };
+        let rows = if kernels {
+            kernel_rows(&self.model, program, &self.times, self.profiled)
+        } else {
+            vec![]
+        };
         Ok(Measured {
             name: self.name,
             threads,
@@ -233,7 +255,10 @@ impl Variant {
 }
 
 fn decode_program(model: &Model) -> Result<&Program> {
-    model.manifest().program(ProgramKind::Decode).context("the model has no decode program")
+    model
+        .manifest()
+        .program(ProgramKind::Decode)
+        .context("the model has no decode program")
 }
 
 /// The time of each kernel in a step, the longest first.
@@ -247,7 +272,14 @@ fn kernel_rows(model: &Model, program: &Program, times: &[u64], steps: u64) -> V
             Some(i) => &mut rows[i],
             None => {
                 let kernel = kernel.clone();
-                rows.push(KernelRow { kernel, calls: 0, bytes: 0, us: 0.0, gb_s: 0.0, share_of_step: 0.0 });
+                rows.push(KernelRow {
+                    kernel,
+                    calls: 0,
+                    bytes: 0,
+                    us: 0.0,
+                    gb_s: 0.0,
+                    share_of_step: 0.0,
+                });
                 rows.last_mut().expect("just pushed")
             }
         };
@@ -256,7 +288,11 @@ fn kernel_rows(model: &Model, program: &Program, times: &[u64], steps: u64) -> V
         row.us += us;
     }
     for row in &mut rows {
-        row.gb_s = if row.us > 0.0 { row.bytes as f64 / 1e3 / row.us } else { 0.0 };
+        row.gb_s = if row.us > 0.0 {
+            row.bytes as f64 / 1e3 / row.us
+        } else {
+            0.0
+        };
         row.share_of_step = row.us * 1e3 * steps.max(1) as f64 / total.max(1) as f64;
     }
     rows.sort_by(|a, b| b.us.total_cmp(&a.us));
@@ -283,7 +319,18 @@ fn text(r: &Report) -> String {
             format!("{:.2}", v.compile_s),
         ]
     };
-    let head = ["variant", "decode tok/s", "range", "×", "prefill tok/s", "MB/token", "GB/s", "roof", "launches", "compile s"];
+    let head = [
+        "variant",
+        "decode tok/s",
+        "range",
+        "×",
+        "prefill tok/s",
+        "MB/token",
+        "GB/s",
+        "roof",
+        "launches",
+        "compile s",
+    ];
     text += &table(&head, &r.variants.iter().map(cells).collect::<Vec<_>>());
     for v in r.variants.iter().filter(|v| !v.kernels.is_empty()) {
         let cells = |k: &KernelRow| {

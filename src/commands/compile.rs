@@ -69,18 +69,32 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
 fn stage(model: &Model, options: &mut Options<'_>, emit: Emit) -> Result<Vec<u8>> {
     if matches!(emit, Emit::Graph | Emit::Dot) {
         let graph = graph(model, ProgramKind::Decode, options)?;
-        let text = if emit == Emit::Dot { graph.to_dot() } else { graph.to_string() };
+        let text = if emit == Emit::Dot {
+            graph.to_dot()
+        } else {
+            graph.to_string()
+        };
         return Ok(text.into_bytes());
     }
     let compiled = compile(model, options)?;
     let kernels: Vec<Kernel> = compiled.plan.kernels.iter().map(|k| (**k).clone()).collect();
-    let listing = |l| Ok(options.backend.listing(&kernels, &options.target, l)?.into_bytes());
+    let listing = |l| {
+        Ok(options
+            .backend
+            .listing(&kernels, &options.target, l)?
+            .into_bytes())
+    };
     match emit {
         Emit::Obj => Ok(compiled.object),
         Emit::Asm => listing(Listing::Asm),
         Emit::Llvm => listing(Listing::Llvm),
         Emit::Clif => listing(Listing::Clif),
-        _ => Ok(kernels.iter().map(Kernel::to_string).collect::<Vec<_>>().join("\n").into_bytes()),
+        _ => Ok(kernels
+            .iter()
+            .map(Kernel::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+            .into_bytes()),
     }
 }
 

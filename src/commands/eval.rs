@@ -17,7 +17,10 @@ pub(crate) fn run(args: &Eval) -> Result<()> {
     let start = (!args.no_bos).then_some(END_OF_TEXT);
     let all: Vec<u32> = start.into_iter().chain(tokens).collect();
     if all.len() < 2 {
-        bail!("`{}` is too short: there is nothing to predict", args.text.display());
+        bail!(
+            "`{}` is too short: there is nothing to predict",
+            args.text.display()
+        );
     }
     // Every token but the first is predicted from those before it.
     let (inputs, targets) = (&all[..all.len() - 1], &all[1..]);
@@ -36,7 +39,11 @@ pub(crate) fn run(args: &Eval) -> Result<()> {
     bar.finish_and_clear();
     let n = targets.len();
     // Without a start token, the bytes of the first token are not predicted.
-    let unpredicted = if args.no_bos { tokenizer.decode(&all[..1])?.len() } else { 0 };
+    let unpredicted = if args.no_bos {
+        tokenizer.decode(&all[..1])?.len()
+    } else {
+        0
+    };
     let bytes = text.len() - unpredicted;
     let bits_per_byte = nats / std::f64::consts::LN_2 / bytes as f64;
     let per_token = nats / n as f64;

@@ -13,7 +13,11 @@ use crate::{output, progress};
 pub(crate) fn run(args: &Generate) -> Result<()> {
     let Some(mut options) = GenerateOptions::preset(&args.preset) else {
         let known: Vec<&str> = GenerateOptions::presets().collect();
-        bail!("there is no preset `{}`; the presets are {}", args.preset, known.join(", "));
+        bail!(
+            "there is no preset `{}`; the presets are {}",
+            args.preset,
+            known.join(", ")
+        );
     };
     options.dtype = args.dtype.parse::<DType>().map_err(anyhow::Error::msg)?;
     options.seed = args.seed;
@@ -41,7 +45,11 @@ pub(crate) fn run(args: &Generate) -> Result<()> {
     match args.out.format {
         Format::Json => output::json(&json!({ "output": args.output, "weight_bytes": total })),
         Format::Text => {
-            output::note(&format!("{} ({:.1} MB of random weights)", args.output.display(), total as f64 / 1e6));
+            output::note(&format!(
+                "{} ({:.1} MB of random weights)",
+                args.output.display(),
+                total as f64 / 1e6
+            ));
             Ok(())
         }
     }

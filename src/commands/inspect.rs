@@ -32,7 +32,11 @@ pub(crate) fn run(args: &Inspect) -> Result<()> {
         Format::Text => output::print(&text(&summary, args.tensors))?,
     }
     if let Some(first) = bad.first() {
-        let others = if bad.len() > 1 { format!(" (and {} weights more)", bad.len() - 1) } else { String::new() };
+        let others = if bad.len() > 1 {
+            format!(" (and {} weights more)", bad.len() - 1)
+        } else {
+            String::new()
+        };
         bail!(
             "weight `{}` is {} at element {} ({} such elements){others}, expected finite numbers",
             first.name,
@@ -53,7 +57,11 @@ fn mb(bytes: u64) -> String {
 
 fn text(s: &Summary, tensors: bool) -> String {
     let r = s.ranks;
-    let formats: Vec<String> = s.parameters_by_dtype.iter().map(|(d, n)| format!("{n} {d}")).collect();
+    let formats: Vec<String> = s
+        .parameters_by_dtype
+        .iter()
+        .map(|(d, n)| format!("{n} {d}"))
+        .collect();
     let value = r.value.map_or("–".into(), |v| v.to_string());
     let mut text = format!(
         "{}: {}, {:?}\n\n  blocks            {}\n  width             {} ({} heads of {})\n  channel mix       {}\n  vocabulary        {}\n  \
@@ -82,18 +90,36 @@ fn text(s: &Summary, tensors: bool) -> String {
     }
     if tensors {
         let row = |t: &rwkvc_frontend::summary::TensorSummary| {
-            vec![t.name.clone(), t.dtype.clone(), format!("{:?}", t.shape), t.bytes.to_string()]
+            vec![
+                t.name.clone(),
+                t.dtype.clone(),
+                format!("{:?}", t.shape),
+                t.bytes.to_string(),
+            ]
         };
         text += "\n";
-        text += &table(&["tensor", "format", "shape", "bytes"], &s.tensors.iter().map(row).collect::<Vec<_>>());
+        text += &table(
+            &["tensor", "format", "shape", "bytes"],
+            &s.tensors.iter().map(row).collect::<Vec<_>>(),
+        );
     }
     text
 }
 
 fn artifact_text(m: &Manifest, tensors: bool) -> String {
     let weights: u64 = m.weights.iter().map(|w| w.bytes).sum();
-    let programs: Vec<String> =
-        m.programs.iter().map(|p| format!("{} ({} launches, {} tokens)", p.kind, p.launches.len(), p.max_tokens)).collect();
+    let programs: Vec<String> = m
+        .programs
+        .iter()
+        .map(|p| {
+            format!(
+                "{} ({} launches, {} tokens)",
+                p.kind,
+                p.launches.len(),
+                p.max_tokens
+            )
+        })
+        .collect();
     let mut text = format!(
         "{}: compiled by {} ({}) for {}\n\n  blocks            {}\n  width             {} (heads of {})\n  vocabulary        {}\n  \
          parameters        {} ({})\n  passes            {}\n  programs          {}\n  kernels           {}\n  weights           {}\n  \
@@ -119,10 +145,18 @@ fn artifact_text(m: &Manifest, tensors: bool) -> String {
     );
     if tensors {
         let row = |w: &rwkvc_runtime::manifest::WeightInfo| {
-            vec![w.name.clone(), w.dtype.clone(), format!("{:?}", w.shape), w.bytes.to_string()]
+            vec![
+                w.name.clone(),
+                w.dtype.clone(),
+                format!("{:?}", w.shape),
+                w.bytes.to_string(),
+            ]
         };
         text += "\n";
-        text += &table(&["weight", "format", "shape", "bytes"], &m.weights.iter().map(row).collect::<Vec<_>>());
+        text += &table(
+            &["weight", "format", "shape", "bytes"],
+            &m.weights.iter().map(row).collect::<Vec<_>>(),
+        );
     }
     text
 }

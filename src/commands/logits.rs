@@ -44,7 +44,12 @@ pub(crate) fn run(args: &Logits) -> Result<()> {
         let mut best: Vec<(usize, f32)> = row.iter().copied().enumerate().collect();
         best.sort_by(|a, b| b.1.total_cmp(&a.1));
         let shown: Vec<String> = best.iter().take(8).map(|(t, x)| format!("{t}: {x:.4}")).collect();
-        output::print(&format!("after token {} ({}):  {}\n", first + i, args.tokens[first + i], shown.join("  ")))?;
+        output::print(&format!(
+            "after token {} ({}):  {}\n",
+            first + i,
+            args.tokens[first + i],
+            shown.join("  ")
+        ))?;
     }
     Ok(())
 }

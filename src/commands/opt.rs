@@ -15,7 +15,10 @@ pub(crate) fn run(args: &Opt) -> Result<()> {
     let name = args.input.display();
     let mut text = String::new();
     if args.input.as_os_str() == "-" {
-        std::io::stdin().lock().read_to_string(&mut text).context("reading the graph from standard input")?;
+        std::io::stdin()
+            .lock()
+            .read_to_string(&mut text)
+            .context("reading the graph from standard input")?;
     } else {
         let bytes = std::fs::read(&args.input).with_context(|| format!("reading `{name}`"))?;
         text = String::from_utf8(bytes).with_context(|| format!("`{name}` is not text"))?;
@@ -26,7 +29,11 @@ pub(crate) fn run(args: &Opt) -> Result<()> {
     let mut after = options::printer(&args.passes)?;
     let mut fuel = Fuel::new(args.passes.fuel);
     let graph = pipeline::run(graph, &passes, &mut fuel, &mut after)?;
-    let text = if args.dot { graph.to_dot() } else { graph.to_string() };
+    let text = if args.dot {
+        graph.to_dot()
+    } else {
+        graph.to_string()
+    };
     if args.out.format == Format::Json {
         return output::json(&json!({
             "passes": passes.names(),

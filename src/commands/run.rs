@@ -101,7 +101,11 @@ pub(crate) fn run(args: &Run) -> Result<()> {
     if let Some(path) = &args.state_out {
         engine.save_state(path)?;
     }
-    let rate = if decode_s > 0.0 { tokens.len() as f64 / decode_s } else { 0.0 };
+    let rate = if decode_s > 0.0 {
+        tokens.len() as f64 / decode_s
+    } else {
+        0.0
+    };
     let timings = Timings {
         load_s,
         prompt_tokens: prompt.len(),
@@ -111,7 +115,12 @@ pub(crate) fn run(args: &Run) -> Result<()> {
         decode_tokens_per_s: rate,
     };
     if args.out.format == Format::Json {
-        return output::json(&Report { tokens, text: writer.text, finished, timings });
+        return output::json(&Report {
+            tokens,
+            text: writer.text,
+            finished,
+            timings,
+        });
     }
     output::print("\n")?;
     output::note(&format!(
@@ -130,7 +139,10 @@ fn prompt_text(args: &Run) -> Result<Option<Vec<u8>>> {
         std::fs::read(path).with_context(|| format!("reading `{}`", path.display()))?
     } else if p.stdin.is_some() {
         let mut text = vec![];
-        std::io::stdin().lock().read_to_end(&mut text).context("reading the prompt from standard input")?;
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut text)
+            .context("reading the prompt from standard input")?;
         text
     } else {
         return Ok(None);
@@ -169,7 +181,9 @@ struct Writer {
 impl Writer {
     /// Takes a token; whether a stop string has appeared.
     fn push(&mut self, token: u32) -> Result<bool> {
-        let Some(stream) = &mut self.stream else { return Ok(false) };
+        let Some(stream) = &mut self.stream else {
+            return Ok(false);
+        };
         let piece = stream.push(token);
         let stopped = piece.stop.is_some();
         let new = piece.text.to_string();
@@ -178,7 +192,9 @@ impl Writer {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
         let new = stream.finish().text.to_string();
         self.show(&new)
     }

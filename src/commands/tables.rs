@@ -12,12 +12,23 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
             .iter()
             .zip(&widths)
             .enumerate()
-            .map(|(c, (cell, &w))| if c == 0 { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
+            .map(|(c, (cell, &w))| {
+                if c == 0 {
+                    format!("{cell:<w$}")
+                } else {
+                    format!("{cell:>w$}")
+                }
+            })
             .collect();
         padded.join("  ").trim_end().to_string() + "\n"
     };
     let mut text = line(head.to_vec());
-    text += &line(widths.iter().map(|&w| &"────────────────────────────────────────────────────────────"[..3 * w.min(60)]).collect());
+    text += &line(
+        widths
+            .iter()
+            .map(|&w| &"────────────────────────────────────────────────────────────"[..3 * w.min(60)])
+            .collect(),
+    );
     for row in rows {
         text += &line(row.iter().map(String::as_str).collect());
     }

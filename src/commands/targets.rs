@@ -18,20 +18,33 @@ pub(crate) fn targets(args: &Targets) -> Result<()> {
             let features = b.features(&host);
             json!({ "name": b.name(), "f32_lanes": features.f32_lanes, "vector_registers": features.vector_registers })
         };
-        let levels: Vec<_> =
-            Target::levels().iter().map(|(name, t)| json!({ "name": name, "extensions": t.extensions })).collect();
+        let levels: Vec<_> = Target::levels()
+            .iter()
+            .map(|(name, t)| json!({ "name": name, "extensions": t.extensions }))
+            .collect();
         return output::json(&json!({
             "host": { "target": host.to_string(), "cpu": host.cpu, "extensions": host.extensions },
             "backends": backends.iter().map(entry).collect::<Vec<_>>(),
             "levels": levels,
         }));
     }
-    let mut text = format!("this machine: {host}\n  {}\n\nbackends (the first is the default)\n", host.extensions.join(" "));
+    let mut text = format!(
+        "this machine: {host}\n  {}\n\nbackends (the first is the default)\n",
+        host.extensions.join(" ")
+    );
     for b in &backends {
         let f = b.features(&host);
-        text += &format!("  {:<10} {} f32 lanes, {} vector registers here\n", b.name(), f.f32_lanes, f.vector_registers);
+        text += &format!(
+            "  {:<10} {} f32 lanes, {} vector registers here\n",
+            b.name(),
+            f.f32_lanes,
+            f.vector_registers
+        );
     }
-    text += &format!("  {:<10} the f64 reference, generates no code\n\ntargets\n", backends::EVALUATOR);
+    text += &format!(
+        "  {:<10} the f64 reference, generates no code\n\ntargets\n",
+        backends::EVALUATOR
+    );
     for (name, target) in Target::levels() {
         text += &format!("  {name:<16} {}\n", target.extensions.join(" "));
     }

@@ -19,7 +19,8 @@ pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
     let paths: Vec<&Path> = args.inputs.iter().map(|p| p.as_path()).collect();
     let stdin = paths.iter().any(is_dash);
     let model = paths.iter().copied().find(|p| !is_dash(p));
-    let vocabularies = usize::from(args.world) + usize::from(args.vocab.is_some()) + usize::from(model.is_some());
+    let vocabularies =
+        usize::from(args.world) + usize::from(args.vocab.is_some()) + usize::from(model.is_some());
     let texts = usize::from(args.text.is_some())
         + usize::from(args.file.is_some())
         + usize::from(stdin)
@@ -50,7 +51,10 @@ pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
         std::fs::read(path).with_context(|| format!("reading `{}`", path.display()))?
     } else {
         let mut text = vec![];
-        std::io::stdin().lock().read_to_end(&mut text).context("reading standard input")?;
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut text)
+            .context("reading standard input")?;
         text
     };
     let tokens = tokenizer.encode_bytes(&text)?;

@@ -53,7 +53,10 @@ pub(crate) fn run(args: &Verify) -> Result<ExitCode> {
     let model = engine::open_checkpoint(&args.model)?;
     let backends = match &args.backends {
         None => backends::all(),
-        Some(names) => names.iter().map(|n| backends::find(Some(n))).collect::<Result<_>>()?,
+        Some(names) => names
+            .iter()
+            .map(|n| backends::find(Some(n)))
+            .collect::<Result<_>>()?,
     };
     let tokens = tokens(args.length, model.config().vocab);
     let bar = progress::bar(1 + 4 * backends.len() as u64, "comparisons");
@@ -88,7 +91,8 @@ fn tokens(n: usize, vocab: usize) -> Vec<u32> {
 /// What the f64 evaluator gives: residual stream after each block, logits, final state.
 fn reference(model: &Arc<Model>, tokens: &[u32]) -> Result<Values> {
     let graph = build(model, Logits::All, true)?.specialise(Some(1), Some(tokens.len()));
-    let mut bindings = Bindings::new(&**model).with("tokens", Tensor::<f64>::tokens([1, tokens.len()], tokens));
+    let mut bindings =
+        Bindings::new(&**model).with("tokens", Tensor::<f64>::tokens([1, tokens.len()], tokens));
     for (name, ty) in graph.inputs() {
         let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
         if let (Some(shape), true) = (shape, name != "tokens") {
@@ -99,7 +103,10 @@ fn reference(model: &Arc<Model>, tokens: &[u32]) -> Result<Values> {
             bindings = bindings.with(name, value);
         }
     }
-    Ok(eval(&graph, &bindings)?.into_iter().map(|(name, t)| (name, t.into_values())).collect())
+    Ok(eval(&graph, &bindings)?
+        .into_iter()
+        .map(|(name, t)| (name, t.into_values()))
+        .collect())
 }
 
 /// The same from compiled code.
@@ -129,7 +136,11 @@ fn compiled(
     let chunk = code.manifest().program(program).map_or(1, |p| p.max_tokens);
     for chunk in tokens.chunks(chunk) {
         if program == ProgramKind::Decode {
-            logits.extend(code.step(&mut workspace, &mut state, chunk[0])?.iter().map(|&x| f64::from(x)));
+            logits.extend(
+                code.step(&mut workspace, &mut state, chunk[0])?
+                    .iter()
+                    .map(|&x| f64::from(x)),
+            );
         } else {
             code.score(&mut workspace, &mut state, chunk, &mut |_, row| {
                 logits.extend(row.iter().map(|&x| f64::from(x)));
@@ -146,7 +157,10 @@ fn compiled(
     values.push(("logits".into(), logits));
     for slot in state.slots() {
         let slot_values = state.slot(&slot.name).unwrap_or_default();
-        values.push((slot.name.clone(), slot_values.iter().map(|&x| f64::from(x)).collect()));
+        values.push((
+            slot.name.clone(),
+            slot_values.iter().map(|&x| f64::from(x)).collect(),
+        ));
     }
     Ok(values)
 }
@@ -164,16 +178,35 @@ fn compare(
             bail!("backend `{backend}` gave no `{name}`: a bug of rwkvc");
         };
         if values.len() != reference.len() {
-            bail!("backend `{backend}` gave {} values of `{name}`, expected {}", values.len(), reference.len());
+            bail!(
+                "backend `{backend}` gave {} values of `{name}`, expected {}",
+                values.len(),
+                reference.len()
+            );
         }
         let largest = reference.iter().fold(0f64, |m, x| m.max(x.abs()));
         // A NaN is as far away as anything can be.
-        let distance = |(a, b): (&f64, &f64)| if (a - b).is_nan() { f64::INFINITY } else { (a - b).abs() };
+        let distance = |(a, b): (&f64, &f64)| {
+            if (a - b).is_nan() {
+                f64::INFINITY
+            } else {
+                (a - b).abs()
+            }
+        };
         let difference = reference.iter().zip(values).map(distance).fold(0f64, f64::max);
         let is_state = name.ends_with("x_prev") || name.ends_with("wkv");
         let tolerance = largest * if is_state { STATE_TOLERANCE } else { TOLERANCE };
         let value = name.clone();
-        rows.push(Row { value, backend, variant, program, difference, largest, tolerance, ok: difference <= tolerance });
+        rows.push(Row {
+            value,
+            backend,
+            variant,
+            program,
+            difference,
+            largest,
+            tolerance,
+            ok: difference <= tolerance,
+        });
     }
     Ok(rows)
 }
@@ -191,7 +224,16 @@ fn text(rows: &[Row]) -> String {
             if r.ok { "ok".into() } else { "BEYOND".into() },
         ]
     };
-    let head = ["value", "backend", "variant", "program", "difference", "tolerance", "largest", ""];
+    let head = [
+        "value",
+        "backend",
+        "variant",
+        "program",
+        "difference",
+        "tolerance",
+        "largest",
+        "",
+    ];
     let beyond = rows.iter().filter(|r| !r.ok).count();
     let end = match beyond {
         0 => format!("all {} comparisons are within their tolerance\n", rows.len()),

@@ -19,7 +19,9 @@ pub(super) fn elementwise(
 ) -> Vec<Scheduled> {
     let y = &results[0];
     let mut s = Scope::new(name, operands, results, features);
-    let xs: Vec<Buf> = (0..operands.len()).map(|i| s.read(["x", "y", "z"][i], i)).collect();
+    let xs: Vec<Buf> = (0..operands.len())
+        .map(|i| s.read(["x", "y", "z"][i], i))
+        .collect();
     let out = s.write("out", 0);
     let (lanes, n) = (s.lanes(), y.last());
     s.b.parallel("row", y.rows(), |b, row| {
@@ -54,8 +56,13 @@ fn row_start(b: &mut Builder, row: Reg, x: &Tensor, y: &Tensor) -> Affine {
     let mut rest = row;
     // From the innermost of the leading axes outwards: peel its coordinate off the row number.
     for (i, y_dim) in y_dims.iter().rev().enumerate() {
-        let Some(x_dim) = (x_dims.len() > i).then(|| x_dims[x_dims.len() - 1 - i]) else { break };
-        let outermost = i + 1 == y_dims.len() || y_dims[..y_dims.len() - 1 - i].iter().all(|d| d.as_fixed() == Some(1));
+        let Some(x_dim) = (x_dims.len() > i).then(|| x_dims[x_dims.len() - 1 - i]) else {
+            break;
+        };
+        let outermost = i + 1 == y_dims.len()
+            || y_dims[..y_dims.len() - 1 - i]
+                .iter()
+                .all(|d| d.as_fixed() == Some(1));
         let coordinate = if outermost || y_dim.as_fixed().is_none() {
             rest
         } else {
@@ -80,7 +87,12 @@ fn row_start(b: &mut Builder, row: Reg, x: &Tensor, y: &Tensor) -> Affine {
 /// `y_j = Σ_i x_i m_ij`, a matrix for each row. A task is one row.
 pub(super) fn contract(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
     let (inputs, outputs) = (operands[0].last(), results[0].last());
-    let mut s = Scope::new(&format!("contract_{inputs}x{outputs}"), operands, results, features);
+    let mut s = Scope::new(
+        &format!("contract_{inputs}x{outputs}"),
+        operands,
+        results,
+        features,
+    );
     let (x, m, y) = (s.read("x", 0), s.read("m", 1), s.write("y", 0));
     let lanes = s.lanes();
     s.b.parallel("row", results[0].rows(), |b, row| {

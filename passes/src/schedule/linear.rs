@@ -5,8 +5,8 @@
 //! accumulators stay in registers.
 
 use rwkvc_ir::graph::ops::{Activation, Member};
-use rwkvc_ir::kernel::{Affine, Buf, Extent, Inst, LoopKind, Reg};
 use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Affine, Buf, Extent, Inst, LoopKind, Reg};
 
 use super::{Scheduled, Scope, Tensor, at, math};
 use rwkvc_backend_api::Features;
@@ -35,8 +35,11 @@ pub(super) fn linear_group(
     features: &Features,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
-    let dims: Vec<String> =
-        results.iter().zip(inputs_of(members, operands)).map(|(y, i)| format!("{}x{i}", y.last())).collect();
+    let dims: Vec<String> = results
+        .iter()
+        .zip(inputs_of(members, operands))
+        .map(|(y, i)| format!("{}x{i}", y.last()))
+        .collect();
     let name = format!("linear_{}_{}", operands[1].dtype, dims.join("_"));
     let mut s = Scope::new(&name, operands, results, features);
     let mut next = 0..;
@@ -52,9 +55,23 @@ pub(super) fn linear_group(
         let scale = member.scale.then(|| s.read("scale", operand()));
         let residual = member.residual.then(|| s.read("residual", operand()));
         let y = s.write("y", m);
-        all.push(Buffers { member, x, w, bias, scale, residual, y, inputs, outputs });
+        all.push(Buffers {
+            member,
+            x,
+            w,
+            bias,
+            scale,
+            residual,
+            y,
+            inputs,
+            outputs,
+        });
     }
-    if rows == Extent::fixed(1) { decode(&mut s, &all) } else { prefill(&mut s, &all, rows) }
+    if rows == Extent::fixed(1) {
+        decode(&mut s, &all)
+    } else {
+        prefill(&mut s, &all, rows)
+    }
     vec![s.finish()]
 }
 
@@ -91,9 +108,15 @@ fn dispatch(
 
 /// One token: a task is four far rows of one member's matrix; the last task of a member also has the rows left over.
 fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
-    let (lanes, wide) = (s.lanes(), s.features.vector_registers >= 32 || s.features.f32_lanes >= 8);
+    let (lanes, wide) = (
+        s.lanes(),
+        s.features.vector_registers >= 32 || s.features.f32_lanes >= 8,
+    );
     let prefetch = s.features.prefetch;
-    let tasks: Vec<i64> = members.iter().map(|m| m.outputs / 4 + i64::from(m.outputs % 4 != 0)).collect();
+    let tasks: Vec<i64> = members
+        .iter()
+        .map(|m| m.outputs / 4 + i64::from(m.outputs % 4 != 0))
+        .collect();
     let unroll = if wide { 2 } else { 1 };
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {
@@ -101,7 +124,14 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
             let quarter = m.outputs / 4;
             let rows = |b: &mut Builder, rows: Vec<Affine>| {
                 let starts: Vec<Affine> = rows.iter().map(|r| r.clone() * m.inputs).collect();
-                let dot = Dot { x: m.x, w: m.w, n: m.inputs, lanes, unroll, prefetch };
+                let dot = Dot {
+                    x: m.x,
+                    w: m.w,
+                    n: m.inputs,
+                    lanes,
+                    unroll,
+                    prefetch,
+                };
                 let sums = dot.emit(b, &[Affine::from(0)], &starts);
                 for (row, sum) in rows.into_iter().zip(&sums[0]) {
                     m.epilogue(b, row.clone(), row, *sum);
@@ -123,36 +153,64 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
     });
 }
 
+/// How much a thread computes in registers at once.
+#[derive(Clone, Copy)]
+struct Tile {
+    /// Tokens.
+    rows: i64,
+    /// Outputs for each token.
+    outputs: i64,
+    /// Products that are added lane by lane.
+    lanes: u32,
+}
+
 /// Many tokens: a task is a few tiles of one member's outputs, for all tokens.
-fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], rows: Extent) {
-    let lanes = s.lanes();
+fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
     // Accumulators, one x vector a token and a converted weight vector share the registers.
-    let (tile_rows, tile_outputs) = if s.features.vector_registers >= 32 { (4, 6) } else { (4, 2) };
+    let (rows, outputs) = if s.features.vector_registers >= 32 {
+        (4, 6)
+    } else {
+        (4, 2)
+    };
+    let tile = Tile {
+        rows,
+        outputs,
+        lanes: s.lanes(),
+    };
     const TILES_A_TASK: i64 = 4;
-    let block = tile_outputs * TILES_A_TASK;
-    let tasks: Vec<i64> = members.iter().map(|m| m.outputs / block + i64::from(m.outputs % block != 0)).collect();
-    let count = |b: &mut Builder| match rows.as_fixed() {
+    let block = tile.outputs * TILES_A_TASK;
+    let tasks: Vec<i64> = members
+        .iter()
+        .map(|m| m.outputs / block + i64::from(m.outputs % block != 0))
+        .collect();
+    let count = |b: &mut Builder| match n_rows.as_fixed() {
         Some(n) => b.index(n),
         None => {
             let tokens = b.inst("tokens", Inst::Tokens);
-            b.address("rows", at(tokens, rows.per_token))
+            b.address("rows", at(tokens, n_rows.per_token))
         }
     };
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
         let n_rows = count(b);
-        let tile = b.index(tile_rows);
-        let row_tiles = b.binary(rwkvc_ir::kernel::Binary::Div, n_rows, tile);
+        let height = b.index(tile.rows);
+        let row_tiles = b.binary(rwkvc_ir::kernel::Binary::Div, n_rows, height);
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {
             let m = &members[m];
             let full = m.outputs / block;
             let rest = m.outputs % block;
             let tiles = |b: &mut Builder, first: Affine, outputs: i64| {
                 b.serial("tile", 0, row_tiles, |b, t| {
-                    m.tiles(b, at(t, tile_rows), tile_rows, first.clone(), outputs, tile_outputs, lanes);
+                    m.tiles(b, at(t, tile.rows), first.clone(), outputs, tile);
                 });
-                let done = b.address("done", at(row_tiles, tile_rows));
+                let done = b.address("done", at(row_tiles, tile.rows));
                 b.serial("row", done, n_rows, |b, t| {
-                    m.tiles(b, Affine::from(t), 1, first.clone(), outputs, tile_outputs, lanes);
+                    m.tiles(
+                        b,
+                        Affine::from(t),
+                        first.clone(),
+                        outputs,
+                        Tile { rows: 1, ..tile },
+                    );
                 });
             };
             match (full, rest) {
@@ -174,13 +232,21 @@ fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], rows: Extent) {
 }
 
 impl Buffers<'_> {
-    /// `rows` tokens from `row` on × `outputs` outputs from `first` on, tile after tile.
-    fn tiles(&self, b: &mut Builder, row: Affine, rows: i64, first: Affine, outputs: i64, width: i64, lanes: u32) {
+    /// The tokens of a tile from `row` on × `outputs` outputs from `first` on, tile after tile.
+    fn tiles(&self, b: &mut Builder, row: Affine, first: Affine, outputs: i64, size: Tile) {
+        let (rows, width, lanes) = (size.rows, size.outputs, size.lanes);
         let tile = |b: &mut Builder, output: Affine, width: i64| {
             let row_at = |i: i64, n: i64| (row.clone() + i) * n;
             let xs: Vec<Affine> = (0..rows).map(|i| row_at(i, self.inputs)).collect();
             let ws: Vec<Affine> = (0..width).map(|j| (output.clone() + j) * self.inputs).collect();
-            let dot = Dot { x: self.x, w: self.w, n: self.inputs, lanes, unroll: 1, prefetch: false };
+            let dot = Dot {
+                x: self.x,
+                w: self.w,
+                n: self.inputs,
+                lanes,
+                unroll: 1,
+                prefetch: false,
+            };
             let sums = dot.emit(b, &xs, &ws);
             for (i, sums) in (0..).zip(&sums) {
                 for (j, sum) in (0..).zip(sums) {
@@ -191,7 +257,9 @@ impl Buffers<'_> {
         };
         let whole = outputs / width;
         if whole > 0 {
-            b.serial("column", 0, whole, |b, c| tile(b, first.clone() + at(c, width), width));
+            b.serial("column", 0, whole, |b, c| {
+                tile(b, first.clone() + at(c, width), width)
+            });
         }
         if outputs % width > 0 {
             tile(b, first + whole * width, outputs % width);
@@ -250,16 +318,27 @@ impl Dot {
             lanes /= 2;
         }
         let step = i64::from(lanes);
-        let unroll = if self.n >= step * self.unroll { self.unroll } else { 1 };
+        let unroll = if self.n >= step * self.unroll {
+            self.unroll
+        } else {
+            1
+        };
         let zero = b.float(0.0, lanes);
         let acc: Vec<Vec<Vec<Reg>>> = (0..unroll)
-            .map(|_| xs.iter().map(|_| ws.iter().map(|_| b.var("acc", zero)).collect()).collect())
+            .map(|_| {
+                xs.iter()
+                    .map(|_| ws.iter().map(|_| b.var("acc", zero)).collect())
+                    .collect()
+            })
             .collect();
         let ahead = PREFETCH_BYTES / b.dtype(self.w).size() as i64;
         let block = |b: &mut Builder, k: Reg, unroll: i64| {
             for u in 0..unroll {
                 let k = Affine::from(k) + u * step;
-                let x: Vec<Reg> = xs.iter().map(|x| b.load("x", self.x, x.clone() + k.clone(), lanes)).collect();
+                let x: Vec<Reg> = xs
+                    .iter()
+                    .map(|x| b.load("x", self.x, x.clone() + k.clone(), lanes))
+                    .collect();
                 for (j, w) in ws.iter().enumerate() {
                     let at = w.clone() + k.clone();
                     if self.prefetch && u == 0 {
@@ -274,7 +353,9 @@ impl Dot {
             }
         };
         let whole = self.n / (step * unroll) * (step * unroll);
-        b.for_loop(LoopKind::Serial, "k", 0, whole, step * unroll, |b, k| block(b, k, unroll));
+        b.for_loop(LoopKind::Serial, "k", 0, whole, step * unroll, |b, k| {
+            block(b, k, unroll)
+        });
         let vectors = self.n / step * step;
         if vectors > whole {
             b.for_loop(LoopKind::Serial, "k", whole, vectors, step, |b, k| block(b, k, 1));
@@ -283,7 +364,9 @@ impl Dot {
         for i in 0..xs.len() {
             let mut row = vec![];
             for j in 0..ws.len() {
-                let sum = acc[1..].iter().fold(acc[0][i][j], |sum, acc| b.add(sum, acc[i][j]));
+                let sum = acc[1..]
+                    .iter()
+                    .fold(acc[0][i][j], |sum, acc| b.add(sum, acc[i][j]));
                 row.push(b.reduce_add(sum));
             }
             sums.push(row);
@@ -291,8 +374,10 @@ impl Dot {
         if vectors == self.n {
             return sums;
         }
-        let sums: Vec<Vec<Reg>> =
-            sums.iter().map(|row| row.iter().map(|&sum| b.var("sum", sum)).collect()).collect();
+        let sums: Vec<Vec<Reg>> = sums
+            .iter()
+            .map(|row| row.iter().map(|&sum| b.var("sum", sum)).collect())
+            .collect();
         b.serial("k", vectors, self.n, |b, k| {
             let x: Vec<Reg> = xs.iter().map(|x| b.load("x", self.x, x.clone() + k, 1)).collect();
             for (j, w) in ws.iter().enumerate() {

@@ -101,7 +101,11 @@ pub(crate) fn sum_over(
         return narrow;
     }
     let sum = b.reduce_add(wide);
-    if n % i64::from(lanes) == 0 { sum } else { b.add(sum, narrow) }
+    if n % i64::from(lanes) == 0 {
+        sum
+    } else {
+        b.add(sum, narrow)
+    }
 }
 
 /// Runs `body` over `0..n`, `lanes` positions at a time and the rest one by one.

@@ -13,7 +13,12 @@ const CHANNELS: i64 = 256;
 /// Rows of the table. A task is one token. An id outside the table reads its nearest row, so no id can lead outside.
 pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
     let (n, vocab) = (results[0].last(), operands[0].rows().fixed);
-    let mut s = Scope::new(&format!("embed_{}_{n}", operands[0].dtype), operands, results, features);
+    let mut s = Scope::new(
+        &format!("embed_{}_{n}", operands[0].dtype),
+        operands,
+        results,
+        features,
+    );
     let (table, tokens, y) = (s.read("table", 0), s.read("tokens", 1), s.write("y", 0));
     let lanes = s.lanes();
     s.b.parallel("row", results[0].rows(), |b, row| {
@@ -36,7 +41,10 @@ pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &Features)
     let mut s = Scope::new(&format!("last_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));
     let lanes = s.lanes();
-    let rows = Extent { fixed: operands[0].len().fixed / n, per_token: operands[0].len().per_token / n };
+    let rows = Extent {
+        fixed: operands[0].len().fixed / n,
+        per_token: operands[0].len().per_token / n,
+    };
     s.b.parallel("task", Extent::fixed(1), |b, _| {
         let start = last_row(b, rows, n);
         math::over(b, n, lanes, |b, i, l| {
@@ -89,7 +97,11 @@ fn shift(s: &mut Scope<'_>, x: Buf, prev: Buf, rows: Extent, n: i64, emit: Emit<
         if rest > 0 {
             let first = b.index(1);
             let first = b.less(task, first);
-            b.if_else(first, |b| channels(b, Affine::from(tasks * CHANNELS), rest), |_| {});
+            b.if_else(
+                first,
+                |b| channels(b, Affine::from(tasks * CHANNELS), rest),
+                |_| {},
+            );
         }
     });
 }
@@ -99,7 +111,14 @@ pub(super) fn token_shift(operands: &[Tensor], results: &[Tensor], features: &Fe
     let n = operands[0].last();
     let mut s = Scope::new(&format!("token_shift_{n}"), operands, results, features);
     let (x, prev, y) = (s.read("x", 0), s.update("prev", 1), s.write("y", 0));
-    shift(&mut s, x, prev, operands[0].rows(), n, &mut |b, _, before, _, _, position| b.store(y, position, before));
+    shift(
+        &mut s,
+        x,
+        prev,
+        operands[0].rows(),
+        n,
+        &mut |b, _, before, _, _, position| b.store(y, position, before),
+    );
     vec![s.finish()]
 }
 
@@ -111,9 +130,16 @@ pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &Feat
     let (x, prev) = (s.read("x", 0), s.update("prev", 1));
     let mix: Vec<Buf> = (0..mixes).map(|i| s.read("mix", 2 + i)).collect();
     let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
-    shift(&mut s, x, prev, operands[0].rows(), n, &mut |b, now, before, channel, l, position| {
-        interpolate(b, now, before, &mix, &y, channel, l, position);
-    });
+    shift(
+        &mut s,
+        x,
+        prev,
+        operands[0].rows(),
+        n,
+        &mut |b, now, before, channel, l, position| {
+            interpolate(b, now, before, &mix, &y, channel, l, position);
+        },
+    );
     vec![s.finish()]
 }
 
@@ -153,7 +179,11 @@ pub(super) fn norm_shift_mix(
     let mut s = Scope::new(&format!("norm_shift_mix{mixes}_{n}"), operands, results, features);
     let (x, weight, bias) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2));
     let one_token = rows == Extent::fixed(1);
-    let prev = if one_token { s.update("prev", 3) } else { s.read("prev", 3) };
+    let prev = if one_token {
+        s.update("prev", 3)
+    } else {
+        s.read("prev", 3)
+    };
     let mix: Vec<Buf> = (0..mixes).map(|i| s.read("mix", 4 + i)).collect();
     let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
     let lanes = s.lanes();

@@ -21,8 +21,6 @@ use rwkvc_ir::graph::ops::{Activation, Member, Op};
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel, Unary};
 
-
-
 /// An operand or result as a kernel sees it: row-major, at most one dimension depends on the number of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tensor {
@@ -48,11 +46,18 @@ impl Tensor {
 }
 
 fn product(dims: &[Extent]) -> Extent {
-    dims.iter().fold(Extent::fixed(1), |n, d| match (n.as_fixed(), d.as_fixed()) {
-        (Some(f), _) => Extent { fixed: d.fixed * f, per_token: d.per_token * f },
-        (None, Some(f)) => Extent { fixed: n.fixed * f, per_token: n.per_token * f },
-        (None, None) => unreachable!("the verifier allows one time dimension"),
-    })
+    dims.iter()
+        .fold(Extent::fixed(1), |n, d| match (n.as_fixed(), d.as_fixed()) {
+            (Some(f), _) => Extent {
+                fixed: d.fixed * f,
+                per_token: d.per_token * f,
+            },
+            (None, Some(f)) => Extent {
+                fixed: n.fixed * f,
+                per_token: n.per_token * f,
+            },
+            (None, None) => unreachable!("the verifier allows one time dimension"),
+        })
 }
 
 /// Which buffer a kernel parameter is.
@@ -81,8 +86,19 @@ pub(crate) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(crate) fn new(name: &str, operands: &'a [Tensor], results: &'a [Tensor], features: &'a Features) -> Self {
-        Scope { b: Builder::new(name), features, operands, results, args: vec![] }
+    pub(crate) fn new(
+        name: &str,
+        operands: &'a [Tensor],
+        results: &'a [Tensor],
+        features: &'a Features,
+    ) -> Self {
+        Scope {
+            b: Builder::new(name),
+            features,
+            operands,
+            results,
+            args: vec![],
+        }
     }
 
     /// Vector lanes of the target.
@@ -115,7 +131,10 @@ impl<'a> Scope<'a> {
     }
 
     pub(crate) fn finish(self) -> Scheduled {
-        Scheduled { kernel: self.b.finish(), args: self.args }
+        Scheduled {
+            kernel: self.b.finish(),
+            args: self.args,
+        }
     }
 }
 
@@ -153,7 +172,12 @@ pub(crate) fn schedule(
         Op::L2Normalize(op) => Ok(norm::l2_normalize(op.eps, operands, results, features)),
         Op::Sum(_) => Ok(norm::sum(operands, results, features)),
         Op::Linear(_) => {
-            let plain = Member { activation: Activation::None, bias: false, scale: false, residual: false };
+            let plain = Member {
+                activation: Activation::None,
+                bias: false,
+                scale: false,
+                residual: false,
+            };
             Ok(linear::linear_group(&[plain], operands, results, features))
         }
         Op::LinearGroup(op) => Ok(linear::linear_group(&op.members, operands, results, features)),

@@ -13,7 +13,14 @@ pub(super) struct Statistics {
 }
 
 /// Two passes over `n` elements from `start` on: the mean, then the squared distances from it.
-pub(super) fn statistics(b: &mut Builder, x: Buf, start: &Affine, n: i64, eps: f64, lanes: u32) -> Statistics {
+pub(super) fn statistics(
+    b: &mut Builder,
+    x: Buf,
+    start: &Affine,
+    n: i64,
+    eps: f64,
+    lanes: u32,
+) -> Statistics {
     let sum = math::sum_over(b, n, lanes, |b, i, l, acc| {
         let x = b.load("x", x, start.clone() + i, l);
         Inst::Binary(Binary::Add, x, acc)
@@ -26,7 +33,10 @@ pub(super) fn statistics(b: &mut Builder, x: Buf, start: &Affine, n: i64, eps: f
         let d = b.sub(x, mean);
         Inst::Fma(d, d, acc)
     });
-    Statistics { mean, inverse: math::inverse_deviation(b, squares, n, eps) }
+    Statistics {
+        mean,
+        inverse: math::inverse_deviation(b, squares, n, eps),
+    }
 }
 
 /// `(x - mean) / deviation * weight + bias`, with each of them at the given position.
@@ -40,10 +50,20 @@ pub(super) fn normalised(b: &mut Builder, s: &Statistics, x: Reg, weight: Reg, b
 }
 
 /// `layer_norm` over the last axis. Weight and bias may have several rows, which the rows of `x` take in turn.
-pub(super) fn layer_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn layer_norm(
+    eps: f64,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &Features,
+) -> Vec<Scheduled> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("layer_norm_{n}"), operands, results, features);
-    let (x, weight, bias, y) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2), s.write("y", 0));
+    let (x, weight, bias, y) = (
+        s.read("x", 0),
+        s.read("weight", 1),
+        s.read("bias", 2),
+        s.write("y", 0),
+    );
     let lanes = s.lanes();
     s.b.parallel("row", operands[0].rows(), |b, row| {
         let start = Affine::from(row) * n;
@@ -70,7 +90,12 @@ fn turn(b: &mut Builder, row: Reg, weight: &Tensor) -> Affine {
 }
 
 /// `x / max(‖x‖₂, eps)` over the last axis.
-pub(super) fn l2_normalize(eps: f64, operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn l2_normalize(
+    eps: f64,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &Features,
+) -> Vec<Scheduled> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("l2_normalize_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));

@@ -21,12 +21,19 @@ pub fn roof_kernel(tasks: i64, features: &Features) -> Kernel {
     b.parallel("task", Extent::fixed(tasks), |b, task| {
         let zero = b.float(0.0, lanes);
         let sums: Vec<Reg> = (0..4).map(|_| b.var("sum", zero)).collect();
-        b.for_loop(rwkvc_ir::kernel::LoopKind::Serial, "i", 0, CHUNK, i64::from(lanes), |b, i| {
-            for (stream, &sum) in (0..).zip(&sums) {
-                let value = b.load("x", x, at(task, CHUNK) + i + stream * quarter, lanes);
-                b.set(sum, Inst::Binary(Binary::Add, value, sum));
-            }
-        });
+        b.for_loop(
+            rwkvc_ir::kernel::LoopKind::Serial,
+            "i",
+            0,
+            CHUNK,
+            i64::from(lanes),
+            |b, i| {
+                for (stream, &sum) in (0..).zip(&sums) {
+                    let value = b.load("x", x, at(task, CHUNK) + i + stream * quarter, lanes);
+                    b.set(sum, Inst::Binary(Binary::Add, value, sum));
+                }
+            },
+        );
         let (a, c) = (b.add(sums[0], sums[1]), b.add(sums[2], sums[3]));
         let sum = b.add(a, c);
         let sum = b.reduce_add(sum);

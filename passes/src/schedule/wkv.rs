@@ -63,14 +63,29 @@ pub(super) fn wkv7(operands: &[Tensor], results: &[Tensor], features: &Features)
     let (n_heads, rows) = heads(&operands[0], &operands[1], n);
     let mut s = Scope::new(&format!("wkv7_{n}"), operands, results, features);
     let state = s.update("state", 0);
-    let [r, w, k, v, a, b_] = [("r", 1), ("w", 2), ("k", 3), ("v", 4), ("a", 5), ("b", 6)].map(|(x, i)| s.read(x, i));
+    let [r, w, k, v, a, b_] =
+        [("r", 1), ("w", 2), ("k", 3), ("v", 4), ("a", 5), ("b", 6)].map(|(x, i)| s.read(x, i));
     let y = s.write("y", 1);
     let lanes = s.lanes();
     s.b.parallel("head", Extent::fixed(n_heads), |b, head| {
         b.serial("t", 0, rows, |b, t| {
             let here = |buf| Row(buf, at(t, n_heads * n) + at(head, n));
             let [decay, k, v, a, b_, r, y] = [w, k, v, a, b_, r, y].map(here);
-            step(b, Row(state, at(head, n * n)), n, lanes, &Step { decay, k, v, a, b: b_, r, y });
+            step(
+                b,
+                Row(state, at(head, n * n)),
+                n,
+                lanes,
+                &Step {
+                    decay,
+                    k,
+                    v,
+                    a,
+                    b: b_,
+                    r,
+                    y,
+                },
+            );
         });
     });
     vec![s.finish()]
@@ -80,7 +95,13 @@ pub(super) fn wkv7(operands: &[Tensor], results: &[Tensor], features: &Features)
 fn heads(state: &Tensor, x: &Tensor, n: i64) -> (i64, Extent) {
     let n_heads = state.len().fixed / (n * n);
     let len = x.len();
-    (n_heads, Extent { fixed: len.fixed / (n_heads * n), per_token: len.per_token / (n_heads * n) })
+    (
+        n_heads,
+        Extent {
+            fixed: len.fixed / (n_heads * n),
+            per_token: len.per_token / (n_heads * n),
+        },
+    )
 }
 
 /// `wkv7_block`: decay, key normalisation, value residual, recurrence, group norm, bonus and gate of a head.
@@ -94,13 +115,30 @@ pub(super) fn wkv7_block(
     let (n_heads, rows) = heads(&operands[0], &operands[1], n);
     let mut s = Scope::new(&format!("wkv7_block_{n}"), operands, results, features);
     let state = s.update("state", 0);
-    let names = ["r", "w", "k", "v", "a", "g", "k_k", "k_a", "r_k", "ln_weight", "ln_bias"];
+    let names = [
+        "r",
+        "w",
+        "k",
+        "v",
+        "a",
+        "g",
+        "k_k",
+        "k_a",
+        "r_k",
+        "ln_weight",
+        "ln_bias",
+    ];
     let inputs: Vec<Buf> = names.iter().zip(1..).map(|(name, i)| s.read(name, i)).collect();
-    let [r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias] = inputs[..] else { unreachable!("eleven names") };
-    let residual = op.value_residual.then(|| (s.read("v_first", 12), s.read("v_gate", 13)));
+    let [r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias] = inputs[..] else {
+        unreachable!("eleven names")
+    };
+    let residual = op
+        .value_residual
+        .then(|| (s.read("v_first", 12), s.read("v_gate", 13)));
     let out = s.write("y", 1);
     let [decay_at, key_at, value_at, remove_at, replace_at, y_at] =
-        ["decay", "key", "value", "remove", "replace", "y_head"].map(|name| Row(s.b.private(name, n), Affine::default()));
+        ["decay", "key", "value", "remove", "replace", "y_head"]
+            .map(|name| Row(s.b.private(name, n), Affine::default()));
     let lanes = s.lanes();
     s.b.parallel("head", Extent::fixed(n_heads), |b, head| {
         b.serial("t", 0, rows, |b, t| {
