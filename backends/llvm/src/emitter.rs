@@ -77,9 +77,6 @@ pub(crate) struct Emitter<'k, 'm, 'c> {
 
 impl<'k, 'm, 'c> Emitter<'k, 'm, 'c> {
     fn new(kernel: &'k Kernel, context: &'c Context, module: &'m Module<'c>) -> Result<Self, Fault> {
-        if module.get_function(&kernel.name).is_some() {
-            return Err(Fault("another kernel has this name".to_owned()));
-        }
         let (pointer, index) = (context.ptr_type(Default::default()), context.i64_type());
         let parameters = [pointer.into(), index.into(), index.into(), index.into()];
         let ty = context.void_type().fn_type(&parameters, false);

@@ -6,6 +6,8 @@
 //!                                   └─ cpu (what a GPU would do otherwise)
 //! ```
 //!
+//! Kernels are compiled one by one, in parallel, and their objects merged.
+//!
 //! A register of `n` lanes is an LLVM vector of `n` elements, however wide the registers of the machine are. Vectors and
 //! tiles are explicit, so few of LLVM's passes run; it schedules, allocates registers and moves code out of loops.
 //!
@@ -19,16 +21,20 @@ mod formats;
 mod instruction;
 mod machine;
 mod memory;
-mod object;
+mod merge;
+mod parallel;
+
+use std::collections::HashSet;
+use std::slice;
 
 use inkwell::context::Context;
-use inkwell::memory_buffer::MemoryBuffer;
 use inkwell::module::Module;
 use inkwell::targets::FileType;
 use rwkvc_backend_api::{Arch, Backend, Features, Listing, LowerError, Target};
 use rwkvc_ir::kernel::Kernel;
 
 use machine::Machine;
+use merge::Merged;
 
 const NAME: &str = "llvm";
 
@@ -67,12 +73,20 @@ impl Backend for LlvmBackend {
     }
 
     fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {
-        let machine = Machine::new(target)?;
-        let context = Context::create();
-        let module = optimized(&context, kernels, &machine)?;
-        let bytes = machine.write(&module, FileType::Object)?.as_slice().to_vec();
-        object::check(&bytes)?;
-        Ok(bytes)
+        // Found before any thread is started, and for no kernels as well.
+        Machine::new(target)?;
+        refuse_names(kernels)?;
+        let compile = |machine: &Machine, kernel: &Kernel| {
+            let context = Context::create();
+            let module = optimized(&context, slice::from_ref(kernel), machine)?;
+            machine.write(&module, FileType::Object)
+        };
+        let parts = parallel::map(kernels, || Machine::new(target), compile)?;
+        let mut merged = Merged::new(target.arch);
+        for (kernel, part) in kernels.iter().zip(parts) {
+            merged.add(&part).map_err(|fault| kernel_error(kernel, fault.0))?;
+        }
+        merged.write().map_err(|fault| target_error(fault.0))
     }
 
     fn listing(&self, kernels: &[Kernel], target: &Target, listing: Listing) -> Result<String, LowerError> {
@@ -86,21 +100,23 @@ impl Backend for LlvmBackend {
                 });
             }
         };
+        refuse_names(kernels)?;
         let machine = Machine::new(target)?;
         let context = Context::create();
         let module = optimized(&context, kernels, &machine)?;
         match file_type {
             None => Ok(module.print_to_string().to_string()),
-            Some(file_type) => Ok(text(&machine.write(&module, file_type)?)),
+            Some(file_type) => Ok(String::from_utf8_lossy(&machine.write(&module, file_type)?).into_owned()),
         }
     }
 }
 
-/// LLVM ends its text with a zero byte that is not part of it.
-fn text(buffer: &MemoryBuffer<'_>) -> String {
-    String::from_utf8_lossy(buffer.as_slice())
-        .trim_end_matches('\0')
-        .to_owned()
+fn refuse_names(kernels: &[Kernel]) -> Result<(), LowerError> {
+    let mut names = HashSet::new();
+    match kernels.iter().find(|k| !names.insert(&k.name)) {
+        None => Ok(()),
+        Some(kernel) => Err(kernel_error(kernel, "another kernel has this name".to_owned())),
+    }
 }
 
 /// The kernels as one module of optimized LLVM IR.

@@ -5,7 +5,6 @@ use std::sync::Once;
 use inkwell::OptimizationLevel;
 use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::context::Context;
-use inkwell::memory_buffer::MemoryBuffer;
 use inkwell::module::Module;
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{
@@ -123,14 +122,13 @@ impl Machine {
             .map_err(|e| target_error(format!("LLVM's passes failed: {e}")))
     }
 
-    pub(crate) fn write(
-        &self,
-        module: &Module<'_>,
-        file_type: FileType,
-    ) -> Result<MemoryBuffer<'static>, LowerError> {
-        self.machine
+    pub(crate) fn write(&self, module: &Module<'_>, file_type: FileType) -> Result<Vec<u8>, LowerError> {
+        let buffer = self
+            .machine
             .write_to_memory_buffer(module, file_type)
-            .map_err(|e| target_error(format!("LLVM cannot write the code: {e}")))
+            .map_err(|e| target_error(format!("LLVM cannot write the code: {e}")))?;
+        // The buffer may show the zero byte that LLVM puts behind it.
+        Ok(buffer.as_slice()[..buffer.get_size()].to_vec())
     }
 }
 

@@ -242,13 +242,13 @@ fn refusals_name_what_is_wrong() {
         "backend `llvm`: kernel `c`: `barrier` inside a thread loop exists on GPUs only"
     );
     assert_eq!(
-        refusal(&[copy.clone()], &target("cpu:x86-64+avx2")),
+        refusal(std::slice::from_ref(&copy), &target("cpu:x86-64+avx2")),
         "backend `llvm`: x86_64 code needs the extension `fma`, which the target lacks"
     );
     let mut magic = v3.clone();
     magic.extensions.push("magic".into());
     assert_eq!(
-        refusal(&[copy.clone()], &magic),
+        refusal(std::slice::from_ref(&copy), &magic),
         "backend `llvm`: unknown extension `magic` of x86_64"
     );
     assert_eq!(
