@@ -1,9 +1,9 @@
 //! Kernels to machine code through LLVM: the backend for the fastest code.
 //!
 //! ```text
-//! Kernel ── emitter (control flow) ─┬─ instruction (arithmetic) ──► LLVM IR ── passes ──► ELF object
-//!                                   ├─ memory, formats (loads, stores, number formats)
-//!                                   └─ cpu (what a GPU would do otherwise)
+//! Kernel ── emitter, control (loops) ─┬─ instruction (arithmetic) ──► LLVM IR ── passes ──► ELF object
+//!                                     ├─ memory, formats (loads, stores, number formats)
+//!                                     └─ cpu (what a GPU would do otherwise)
 //! ```
 //!
 //! Kernels are compiled one by one, in parallel, and their objects merged.
@@ -15,6 +15,7 @@
 //! [`Inst::Fma`](rwkvc_ir::kernel::Inst::Fma) is always one instruction.
 //! **Invariant:** the object has no undefined symbols, and no sections but code and constants.
 
+mod control;
 mod cpu;
 mod emitter;
 mod formats;
