@@ -5,6 +5,7 @@ use rwkvc_backend_api::{Backend, Target};
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::{Graph, Verified};
+use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::{self, Fuel, Selection};
 use rwkvc_passes::plan::{Plan, Shape, plan};
 use rwkvc_runtime::manifest::{Manifest, ProgramKind};
@@ -41,6 +42,18 @@ pub struct Compiled {
 
 /// Checkpoint → graph → passes → plan → object.
 pub fn compile(model: &Model, options: &mut Options<'_>) -> Result<Compiled> {
+    let plan = plan_model(model, options)?;
+    let object = options.backend.lower(&kernels(&plan), &options.target)?;
+    let manifest = manifest(model, &plan, options)?;
+    Ok(Compiled {
+        manifest,
+        plan,
+        object,
+    })
+}
+
+/// Checkpoint → graph → passes → plan.
+pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
     let programs = options.programs.clone();
     let graphs = programs
         .iter()
@@ -61,14 +74,12 @@ pub fn compile(model: &Model, options: &mut Options<'_>) -> Result<Compiled> {
             plan.set_initial(i, weight, value);
         }
     }
-    let kernels: Vec<_> = plan.kernels.iter().map(|k| (**k).clone()).collect();
-    let object = options.backend.lower(&kernels, &options.target)?;
-    let manifest = manifest(model, &plan, &programs, options)?;
-    Ok(Compiled {
-        manifest,
-        plan,
-        object,
-    })
+    Ok(plan)
+}
+
+/// The kernels of a plan, in its order.
+pub fn kernels(plan: &Plan) -> Vec<Kernel> {
+    plan.kernels.iter().map(|k| (**k).clone()).collect()
 }
 
 /// The optimised graph of one shape of the step.

@@ -10,6 +10,7 @@ mod roof;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rwkvc_passes::pipeline::PassError;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -26,9 +27,29 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(&format!("error: {error:#}"));
+            if let Some(bug) = error.downcast_ref::<PassError>() {
+                return report(bug);
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// A pass left an invalid graph, which is a bug of rwkvc: saves the graph from before it, so that it can be told.
+fn report(bug: &PassError) -> ExitCode {
+    let path = std::env::temp_dir().join(format!("rwkvc-before-{}.rwir", bug.pass));
+    match rwkvc_runtime::write_whole(&path, bug.before.as_bytes()) {
+        Ok(()) => output::note(&format!(
+            "this is a bug of rwkvc; the graph from before the pass is in `{}`\n\
+             leave the pass out with --no-pass {} to go on",
+            path.display(),
+            bug.pass,
+        )),
+        Err(error) => output::note(&format!(
+            "this is a bug of rwkvc, and its graph could not be saved: {error}"
+        )),
+    }
+    ExitCode::from(101)
 }
 
 /// Whether whoever read the result has seen enough.

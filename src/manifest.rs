@@ -9,12 +9,8 @@ use rwkvc_runtime::manifest::*;
 use crate::compile::Options;
 
 /// The manifest of a planned model.
-pub(crate) fn manifest(
-    model: &Model,
-    plan: &Plan,
-    programs: &[ProgramKind],
-    options: &Options<'_>,
-) -> Result<Manifest> {
+pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Result<Manifest> {
+    let programs = &options.programs;
     let decode = programs
         .iter()
         .position(|&p| p == ProgramKind::Decode)

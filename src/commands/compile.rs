@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use rwkvc::compile::{Options, compile, graph};
+use rwkvc::compile::{Options, compile, graph, kernels, plan_model};
 use rwkvc::engine;
 use rwkvc::weights::weights;
 use rwkvc_backend_api::Listing;
@@ -76,8 +76,7 @@ fn stage(model: &Model, options: &mut Options<'_>, emit: Emit) -> Result<Vec<u8>
         };
         return Ok(text.into_bytes());
     }
-    let compiled = compile(model, options)?;
-    let kernels: Vec<Kernel> = compiled.plan.kernels.iter().map(|k| (**k).clone()).collect();
+    let kernels = kernels(&plan_model(model, options)?);
     let listing = |l| {
         Ok(options
             .backend
@@ -85,7 +84,7 @@ fn stage(model: &Model, options: &mut Options<'_>, emit: Emit) -> Result<Vec<u8>
             .into_bytes())
     };
     match emit {
-        Emit::Obj => Ok(compiled.object),
+        Emit::Obj => Ok(options.backend.lower(&kernels, &options.target)?),
         Emit::Asm => listing(Listing::Asm),
         Emit::Llvm => listing(Listing::Llvm),
         Emit::Clif => listing(Listing::Clif),

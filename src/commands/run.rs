@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Run) -> Result<()> {
         engine.load_state(path)?;
     }
     let tokenizer = match &args.prompt.tokens {
-        // Token ids need no vocabulary; without one the text shows what the built-in ones make of them.
+        // Token ids need no vocabulary; without one, ids are printed.
         Some(_) => commands::tokenizer(args.vocab.as_deref(), engine.vocab()).ok(),
         None => Some(commands::tokenizer(args.vocab.as_deref(), engine.vocab())?),
     };
@@ -182,7 +182,8 @@ impl Writer {
     /// Takes a token; whether a stop string has appeared.
     fn push(&mut self, token: u32) -> Result<bool> {
         let Some(stream) = &mut self.stream else {
-            return Ok(false);
+            // Without a vocabulary the ids are the result.
+            return self.show(&format!("{token} ")).map(|()| false);
         };
         let piece = stream.push(token);
         let stopped = piece.stop.is_some();

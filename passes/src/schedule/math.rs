@@ -88,23 +88,23 @@ pub(crate) fn sum_over(
     lanes: u32,
     mut term: impl FnMut(&mut Builder, Reg, u32, Reg) -> Inst,
 ) -> Reg {
-    let zero = b.float(0.0, lanes);
-    let wide = b.var("acc", zero);
-    let zero = b.float(0.0, 1);
-    let narrow = b.var("rest", zero);
+    let (wide_part, narrow_part) = (n >= i64::from(lanes), n % i64::from(lanes) != 0);
+    let mut accumulator = |name, lanes| {
+        let zero = b.float(0.0, lanes);
+        b.var(name, zero)
+    };
+    let wide = wide_part.then(|| accumulator("acc", lanes));
+    let narrow = narrow_part.then(|| accumulator("rest", 1));
     over(b, n, lanes, |b, i, l| {
-        let acc = if l == lanes { wide } else { narrow };
+        let acc = if l == lanes { wide.or(narrow) } else { narrow };
+        let acc = acc.expect("each part has its accumulator");
         let next = term(b, i, l, acc);
         b.set(acc, next);
     });
-    if n < i64::from(lanes) {
-        return narrow;
-    }
-    let sum = b.reduce_add(wide);
-    if n % i64::from(lanes) == 0 {
-        sum
-    } else {
-        b.add(sum, narrow)
+    let wide = wide.map(|acc| b.reduce_add(acc));
+    match (wide, narrow) {
+        (Some(sum), Some(rest)) => b.add(sum, rest),
+        (sum, rest) => sum.or(rest).expect("n is positive"),
     }
 }
 
