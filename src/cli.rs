@@ -210,22 +210,27 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 pub(crate) struct Sampling {
     /// 0 takes the most likely token
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub(crate) temperature: f32,
     /// Choose among the N most likely; 0 for all
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) top_k: usize,
     /// Choose among the most likely that together have this probability
-    #[arg(long, default_value_t = 0.85, value_name = "P")]
+    #[arg(long, default_value_t = 0.85, value_name = "P", allow_negative_numbers = true)]
     pub(crate) top_p: f32,
     /// Taken off the logit of every token that has appeared
-    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub(crate) presence_penalty: f32,
     /// Taken off the logit of a token for each time it has appeared
-    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub(crate) frequency_penalty: f32,
     /// How much of the counted appearances is left after each token
-    #[arg(long, default_value_t = 0.996, value_name = "X")]
+    #[arg(
+        long,
+        default_value_t = 0.996,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) penalty_decay: f32,
     /// Equal seeds give equal text
     #[arg(long, default_value_t = 0)]
@@ -428,7 +433,7 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "N")]
     pub(crate) vocab: Option<usize>,
     /// Roughly this share of the channel mix's activations is zero
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub(crate) zeros: Option<f32>,
     #[command(flatten)]
     pub(crate) out: Output,

@@ -36,6 +36,12 @@ pub trait Engine {
 
 /// Opens a checkpoint of any format.
 pub fn open_checkpoint(path: &Path) -> Result<Arc<Model>> {
+    if !path.is_dir() && is_artifact(path)? {
+        bail!(
+            "`{}` is compiled already; this needs the checkpoint that it was compiled from",
+            path.display()
+        );
+    }
     Ok(Arc::new(Model::open(path)?))
 }
 
@@ -109,12 +115,15 @@ impl Engine for Compiled {
     }
 
     fn load_state(&mut self, path: &Path) -> Result<()> {
-        self.state = State::load(&self.model, path)?;
+        self.state = State::load(&self.model, path)
+            .with_context(|| format!("loading the state `{}`", path.display()))?;
         Ok(())
     }
 
     fn save_state(&self, path: &Path) -> Result<()> {
-        Ok(self.state.save(path)?)
+        self.state
+            .save(path)
+            .with_context(|| format!("saving the state `{}`", path.display()))
     }
 }
 

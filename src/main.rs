@@ -26,13 +26,26 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::note(&format!("error: {error:#}"));
+            output::note(&format!("error: {}", message(&error)));
             if let Some(bug) = error.downcast_ref::<PassError>() {
                 return report(bug);
             }
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, each said once: some errors say their cause themselves.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
 }
 
 /// A pass left an invalid graph, which is a bug of rwkvc: saves the graph from before it, so that it can be told.
