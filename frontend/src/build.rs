@@ -31,8 +31,14 @@ const KK_EPS: f64 = 1e-12;
 /// names; with `probes`, also the residual stream after each block as `blocks.N`, `[B, T, C]`.
 pub fn build(model: &Model, logits: Logits, probes: bool) -> Result<Graph, GraphError> {
     let c = model.config();
-    let mut n = Net { model, graph: Graph::new("rwkv7"), layer: 0 };
-    let tokens = n.graph.add_input("tokens", TensorType::new(DType::I32, [Dim::Batch, Dim::Time]))?;
+    let mut n = Net {
+        model,
+        graph: Graph::new("rwkv7"),
+        layer: 0,
+    };
+    let tokens = n
+        .graph
+        .add_input("tokens", TensorType::new(DType::I32, [Dim::Batch, Dim::Time]))?;
 
     let table = n.weight("emb.weight")?;
     let mut x = n.op(Embed {}, &[table, tokens])?;
@@ -62,12 +68,18 @@ pub fn build(model: &Model, logits: Logits, probes: bool) -> Result<Graph, Graph
 /// The tuned value of a part of the state before any token: the name of the weight and a graph with it as its only
 /// output, `[1, H, N, N]`. `None` means zeros.
 pub fn initial_state(model: &Model, state: &str) -> Result<Option<(String, Graph)>, GraphError> {
-    let Some(block) = state.strip_suffix(".wkv") else { return Ok(None) };
+    let Some(block) = state.strip_suffix(".wkv") else {
+        return Ok(None);
+    };
     let name = format!("{block}.time_state");
     if model.weight(&name).is_none() {
         return Ok(None);
     }
-    let mut n = Net { model, graph: Graph::new("initial_state"), layer: 0 };
+    let mut n = Net {
+        model,
+        graph: Graph::new("initial_state"),
+        layer: 0,
+    };
     let weight = n.weight(&name)?;
     let c = model.config();
     let shape = [1, c.n_heads, c.head_size, c.head_size].map(Dim::Fixed).to_vec();
@@ -98,7 +110,10 @@ impl Net<'_> {
 
     /// A weight by its official name.
     fn weight(&mut self, name: &str) -> Result<Value, GraphError> {
-        let weight = self.model.weight(name).expect("the model has checked its weights");
+        let weight = self
+            .model
+            .weight(name)
+            .expect("the model has checked its weights");
         let ty = TensorType::new(weight.dtype, weight.shape.iter().map(|&d| Dim::Fixed(d)));
         self.graph.add_param(name, ty)
     }
@@ -114,11 +129,15 @@ impl Net<'_> {
 
     fn state(&mut self, part: &str, shape: &[usize]) -> Result<Value, GraphError> {
         let dims = std::iter::once(Dim::Batch).chain(shape.iter().map(|&d| Dim::Fixed(d)));
-        self.graph.add_input(self.name(part), TensorType::new(DType::F32, dims))
+        self.graph
+            .add_input(self.name(part), TensorType::new(DType::F32, dims))
     }
 
     fn layer_norm(&mut self, x: Value, name: &str) -> Result<Value, GraphError> {
-        let (weight, bias) = (self.weight(&format!("{name}.weight"))?, self.weight(&format!("{name}.bias"))?);
+        let (weight, bias) = (
+            self.weight(&format!("{name}.weight"))?,
+            self.weight(&format!("{name}.bias"))?,
+        );
         let eps = self.model.config().layer_norm_eps;
         self.op(LayerNorm { eps }, &[x, weight, bias])
     }
@@ -163,14 +182,24 @@ impl Net<'_> {
     /// [B, T, C] as heads, [B, T, H, N].
     fn heads(&mut self, x: Value) -> Result<Value, GraphError> {
         let c = self.model.config();
-        let shape = vec![Dim::Batch, Dim::Time, Dim::Fixed(c.n_heads), Dim::Fixed(c.head_size)];
+        let shape = vec![
+            Dim::Batch,
+            Dim::Time,
+            Dim::Fixed(c.n_heads),
+            Dim::Fixed(c.head_size),
+        ];
         self.op(Reshape { shape }, &[x])
     }
 
     /// [B, T, H, N] as channels, [B, T, C].
     fn channels(&mut self, x: Value) -> Result<Value, GraphError> {
         let c = self.model.config();
-        self.op(Reshape { shape: vec![Dim::Batch, Dim::Time, Dim::Fixed(c.width)] }, &[x])
+        self.op(
+            Reshape {
+                shape: vec![Dim::Batch, Dim::Time, Dim::Fixed(c.width)],
+            },
+            &[x],
+        )
     }
 
     fn time_mix(&mut self, x: Value, v_first: &mut Option<Value>) -> Result<Value, GraphError> {
@@ -281,8 +310,18 @@ impl Net<'_> {
 
     /// RWKV-7a: `((xn s1) E) s2 + s0`, where `E` is the token's own [R, R] matrix:
     /// its row of `s_emb + LN0(emb) s_emb_xᵀ`.
-    fn deep_embed(&mut self, xn: Value, table: Value, tokens: Value, rank: usize) -> Result<Value, GraphError> {
-        let normed = if self.model.config().has_ln0 { self.layer_norm(table, "blocks.0.ln0")? } else { table };
+    fn deep_embed(
+        &mut self,
+        xn: Value,
+        table: Value,
+        tokens: Value,
+        rank: usize,
+    ) -> Result<Value, GraphError> {
+        let normed = if self.model.config().has_ln0 {
+            self.layer_norm(table, "blocks.0.ln0")?
+        } else {
+            table
+        };
         let own = self.linear(normed, &self.name("ffn.s_emb_x"))?;
         let own_table = self.of_block("ffn.s_emb.weight")?;
         let own = self.op(Add {}, &[own_table, own])?;

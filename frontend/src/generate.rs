@@ -83,9 +83,15 @@ pub enum GenerateError {
 
 /// How the elements of a tensor are drawn.
 enum Fill {
-    Normal { mean: f32, std: f32 },
+    Normal {
+        mean: f32,
+        std: f32,
+    },
     /// A value for each position of the last axis, plus noise.
-    Channels { value: Box<dyn Fn(usize) -> f32>, std: f32 },
+    Channels {
+        value: Box<dyn Fn(usize) -> f32>,
+        std: f32,
+    },
 }
 
 struct Spec {
@@ -107,7 +113,15 @@ pub fn generate(
     check(options)?;
     let specs = specs(options);
     let bytes = |s: &Spec| s.shape.iter().product::<usize>() as u64 * options.dtype.size() as u64;
-    let total: u64 = specs.iter().map(bytes).sum();
+    let total = specs
+        .iter()
+        .try_fold(0u64, |n, s| n.checked_add(bytes(s)))
+        .filter(|&n| n <= MAX_BYTES);
+    let total = total.ok_or_else(|| {
+        GenerateError::Options(format!(
+            "the model would have more than {MAX_BYTES} bytes, which no file should"
+        ))
+    })?;
     out.write_all(&header(&specs, options.dtype, bytes)?)?;
     let mut done = 0;
     for spec in &specs {
@@ -118,20 +132,36 @@ pub fn generate(
     Ok(())
 }
 
+/// 64 TiB.
+const MAX_BYTES: u64 = 1 << 46;
+
+/// More would not fit the header that a safetensors file may have.
+const MAX_LAYERS: usize = 1 << 14;
+
 fn check(o: &GenerateOptions) -> Result<(), GenerateError> {
     let error = |text: String| Err(GenerateError::Options(text));
-    let sizes = [o.n_layers, o.width, o.head_size, o.ffn, o.vocab].into_iter().chain(o.ranks);
+    let sizes = [o.n_layers, o.width, o.head_size, o.ffn, o.vocab]
+        .into_iter()
+        .chain(o.ranks);
     if sizes.into_iter().any(|n| n == 0 || n > 1 << 24) {
-        return error("every size must be between 1 and 16,777,216".into());
+        return error("every size must be between 1 and 16777216".into());
+    }
+    if o.n_layers > MAX_LAYERS {
+        return error(format!("{} layers, expected at most {MAX_LAYERS}", o.n_layers));
     }
     if !o.width.is_multiple_of(o.head_size) {
-        return error(format!("the width {} is not a multiple of the head size {}", o.width, o.head_size));
+        return error(format!(
+            "the width {} is not a multiple of the head size {}",
+            o.width, o.head_size
+        ));
     }
     if o.dtype == DType::I32 {
-        return error("weights are f32, f16 or bf16".into());
+        return error("weights of i32, expected f32, f16 or bf16".into());
     }
     match o.zero_share {
-        Some(z) if !(z > 0.0 && z < 1.0) => error(format!("the share of zeros is {z}, expected between 0 and 1")),
+        Some(z) if !(z > 0.0 && z < 1.0) => {
+            error(format!("the share of zeros is {z}, expected between 0 and 1"))
+        }
         _ => Ok(()),
     }
 }
@@ -201,7 +231,11 @@ fn specs(o: &GenerateOptions) -> Vec<Spec> {
     let (c, f) = (o.width, o.ffn);
     let root = |n: usize| (n as f32).powf(-0.5);
     let mut put = |name: String, shape: &[usize], mean: f32, std: f32| {
-        all.push(Spec { name, shape: shape.to_vec(), fill: Fill::Normal { mean, std } });
+        all.push(Spec {
+            name,
+            shape: shape.to_vec(),
+            fill: Fill::Normal { mean, std },
+        });
     };
     put("emb.weight".into(), &[o.vocab, c], 0.0, 0.5);
     for layer in 0..o.n_layers {
@@ -214,7 +248,12 @@ fn specs(o: &GenerateOptions) -> Vec<Spec> {
         put(format!("{block}ln1.weight"), &[c], 1.0, 0.1);
         put(format!("{block}ln1.bias"), &[c], 0.0, 0.05);
         put(format!("{block}ln2.weight"), &[c], 1.0, 0.1);
-        put(format!("{block}ln2.bias"), &[c], if o.zero_share.is_some() { LN2_BIAS } else { 0.0 }, 0.05);
+        put(
+            format!("{block}ln2.bias"),
+            &[c],
+            if o.zero_share.is_some() { LN2_BIAS } else { 0.0 },
+            0.05,
+        );
         let ranks = [('w', 0.5), ('a', 0.5), ('v', 0.5), ('g', 1.5)];
         for ((letter, scale), rank) in ranks.into_iter().zip(o.ranks) {
             if letter == 'v' && layer == 0 && !o.layer0_value_gate {
@@ -235,9 +274,19 @@ fn specs(o: &GenerateOptions) -> Vec<Spec> {
         for (part, scale) in [("receptance", 0.5), ("key", 0.5), ("value", 1.0), ("output", 0.4)] {
             put(att(&format!("{part}.weight")), &[c, c], 0.0, scale * root(c));
         }
-        put(att("ln_x.weight"), &[c], ((1 + layer) as f32 / o.n_layers as f32).powf(0.7), 0.1);
+        put(
+            att("ln_x.weight"),
+            &[c],
+            ((1 + layer) as f32 / o.n_layers as f32).powf(0.7),
+            0.1,
+        );
         put(att("ln_x.bias"), &[c], 0.0, 0.02);
-        put(format!("{block}ffn.key.weight"), &[f, c], o.zero_share.map_or(0.0, |z| key_mean(z, c)), root(c));
+        put(
+            format!("{block}ffn.key.weight"),
+            &[f, c],
+            o.zero_share.map_or(0.0, |z| key_mean(z, c)),
+            root(c),
+        );
         put(format!("{block}ffn.value.weight"), &[c, f], 0.0, 0.4 * root(f));
     }
     put("ln_out.weight".into(), &[c], 1.0, 0.1);
@@ -252,13 +301,26 @@ fn specs(o: &GenerateOptions) -> Vec<Spec> {
 /// The interpolations of the token shift: from 0 at the first channel to 1 at the last, the steeper the earlier the block.
 fn mixes(all: &mut Vec<Spec>, o: &GenerateOptions, layer: usize) {
     let (n, depth) = (o.width as f32, 1.0 - layer as f32 / o.n_layers as f32);
-    let att = [("r", 0.2), ("w", 0.9), ("k", 0.7), ("v", 0.7), ("a", 0.9), ("g", 0.2)];
-    let mut names: Vec<(String, f32)> =
-        att.iter().map(|(letter, p)| (format!("blocks.{layer}.att.x_{letter}"), p * depth)).collect();
+    let att = [
+        ("r", 0.2),
+        ("w", 0.9),
+        ("k", 0.7),
+        ("v", 0.7),
+        ("a", 0.9),
+        ("g", 0.2),
+    ];
+    let mut names: Vec<(String, f32)> = att
+        .iter()
+        .map(|(letter, p)| (format!("blocks.{layer}.att.x_{letter}"), p * depth))
+        .collect();
     names.push((format!("blocks.{layer}.ffn.x_k"), depth.powi(4)));
     for (name, power) in names {
         let value = Box::new(move |i: usize| 1.0 - (i as f32 / n).powf(power));
-        all.push(Spec { name, shape: vec![1, 1, o.width], fill: Fill::Channels { value, std: 0.02 } });
+        all.push(Spec {
+            name,
+            shape: vec![1, 1, o.width],
+            fill: Fill::Channels { value, std: 0.02 },
+        });
     }
 }
 

@@ -105,7 +105,10 @@ impl Model {
     /// # Errors
     /// If the file is no checkpoint, is of another RWKV version, or has unknown, missing or wrongly shaped tensors.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+        let name = path.file_name().map_or_else(
+            || path.display().to_string(),
+            |n| n.to_string_lossy().into_owned(),
+        );
         Self::from_checkpoint(name, Checkpoint::open(path)?)
     }
 
@@ -115,7 +118,11 @@ impl Model {
     /// If it is of another RWKV version, or has unknown, missing or wrongly shaped tensors.
     pub fn from_checkpoint(name: String, checkpoint: Checkpoint) -> Result<Self, ModelError> {
         refuse::other_versions(checkpoint.tensors())?;
-        let shapes::Checked { config, shapes, ignored } = shapes::check(&checkpoint)?;
+        let shapes::Checked {
+            config,
+            shapes,
+            ignored,
+        } = shapes::check(&checkpoint)?;
         let mut weights = vec![];
         let mut index = HashMap::new();
         for (position, shape) in shapes {
@@ -123,7 +130,14 @@ impl Model {
             index.insert(tensor.name().to_string(), weights.len());
             weights.push(Stored { tensor, shape });
         }
-        Ok(Model { name, format: checkpoint.format(), config, weights, index, ignored })
+        Ok(Model {
+            name,
+            format: checkpoint.format(),
+            config,
+            weights,
+            index,
+            ignored,
+        })
     }
 
     /// A name for people: that of the file.
@@ -180,20 +194,44 @@ impl Model {
 
 impl Stored {
     fn weight(&self) -> Weight<'_> {
-        Weight { name: self.tensor.name(), dtype: self.tensor.dtype(), shape: &self.shape, bytes: self.tensor.bytes() }
+        Weight {
+            name: self.tensor.name(),
+            dtype: self.tensor.dtype(),
+            shape: &self.shape,
+            bytes: self.tensor.bytes(),
+        }
     }
 }
 
 impl ParamSource for Model {
     fn param(&self, name: &str) -> Option<ParamView<'_>> {
-        self.weight(name).map(|w| ParamView { dtype: w.dtype, bytes: w.bytes })
+        self.weight(name).map(|w| ParamView {
+            dtype: w.dtype,
+            bytes: w.bytes,
+        })
     }
 }
 
 fn not_finite(w: Weight<'_>) -> Option<NotFinite> {
-    let mut values = vec![0f32; w.bytes.len() / w.dtype.size()];
-    w.dtype.decode(w.bytes, &mut values);
-    let index = values.iter().position(|x| !x.is_finite())?;
-    let count = values.iter().filter(|x| !x.is_finite()).count();
-    Some(NotFinite { name: w.name.into(), index, value: values[index].to_string(), count })
+    let mut values = vec![0f32; 1 << 14];
+    let (mut first, mut count) = (None, 0);
+    for (i, bytes) in w.bytes.chunks(values.len() * w.dtype.size()).enumerate() {
+        let start = i * values.len();
+        let part = &mut values[..bytes.len() / w.dtype.size()];
+        w.dtype.decode(bytes, part);
+        count += part.iter().filter(|x| !x.is_finite()).count();
+        let found = || {
+            part.iter()
+                .position(|x| !x.is_finite())
+                .map(|at| (start + at, part[at]))
+        };
+        first = first.or_else(found);
+    }
+    let (index, value) = first?;
+    Some(NotFinite {
+        name: w.name.into(),
+        index,
+        value: value.to_string(),
+        count,
+    })
 }

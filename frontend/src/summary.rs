@@ -67,14 +67,30 @@ impl Model {
         let elements = |w: &Weight<'_>| w.shape.iter().product::<usize>() as u64;
         let by_dtype: Vec<(String, u64)> = [DType::BF16, DType::F16, DType::F32]
             .into_iter()
-            .map(|d| (d.name().to_string(), self.weights().filter(|w| w.dtype == d).map(|w| elements(&w)).sum()))
+            .map(|d| {
+                (
+                    d.name().to_string(),
+                    self.weights()
+                        .filter(|w| w.dtype == d)
+                        .map(|w| elements(&w))
+                        .sum(),
+                )
+            })
             .filter(|(_, n)| *n > 0)
             .collect();
-        let dtype = by_dtype.iter().max_by_key(|(_, n)| *n).map(|(d, _)| d.clone()).unwrap_or_default();
+        let dtype = by_dtype
+            .iter()
+            .max_by_key(|(_, n)| *n)
+            .map(|(d, _)| d.clone())
+            .unwrap_or_default();
         let weight_bytes: u64 = self.weights().map(|w| w.bytes.len() as u64).sum();
         // A step reads one row of each table that is looked up by token.
-        let tables = self.weights().filter(|w| w.name == "emb.weight" || w.name.ends_with(".s_emb.weight"));
-        let skipped: u64 = tables.map(|w| (w.bytes.len() - w.bytes.len() / w.shape[0]) as u64).sum();
+        let tables = self
+            .weights()
+            .filter(|w| w.name == "emb.weight" || w.name.ends_with(".s_emb.weight"));
+        let skipped: u64 = tables
+            .map(|w| (w.bytes.len() - w.bytes.len() / w.shape[0]) as u64)
+            .sum();
         let state = c.n_layers * (2 * c.width + c.width * c.head_size);
         let tensor = |w: Weight<'_>| TensorSummary {
             name: w.name.into(),
@@ -85,7 +101,11 @@ impl Model {
         Summary {
             name: self.name().into(),
             file_format: self.format(),
-            variant: if c.deep_embed.is_some() { "RWKV-7a" } else { "RWKV-7" },
+            variant: if c.deep_embed.is_some() {
+                "RWKV-7a"
+            } else {
+                "RWKV-7"
+            },
             n_layers: c.n_layers,
             width: c.width,
             n_heads: c.n_heads,

@@ -44,7 +44,8 @@ pub enum CheckpointError {
     },
     /// The file is none of the known formats.
     #[error(
-        "`{path}` is no checkpoint: it starts with {start:02x?}, expected a zip (.pth), a pickle (older .pth) or a safetensors header"
+        "`{path}` is no checkpoint: it {}, expected a zip (.pth), a pickle (older .pth) or a safetensors header",
+        beginning(start)
     )]
     UnknownFormat {
         /// The file.
@@ -116,16 +117,24 @@ impl Tensor {
 
     /// A matrix with its axes swapped, copied.
     fn transposed(&self) -> Option<Tensor> {
-        let [rows, columns] = self.shape[..] else { return None };
+        let [rows, columns] = self.shape[..] else {
+            return None;
+        };
         let (size, bytes) = (self.dtype.size(), self.bytes());
         let mut swapped = Vec::with_capacity(bytes.len());
-        for c in 0..columns {
+        // Without rows there may be any number of columns.
+        let filled = if rows == 0 { 0 } else { columns };
+        for c in 0..filled {
             for r in 0..rows {
                 let at = (r * columns + c) * size;
                 swapped.extend_from_slice(&bytes[at..at + size]);
             }
         }
-        Some(Tensor { shape: vec![columns, rows], data: Data::Owned(Arc::new(swapped)), ..self.clone() })
+        Some(Tensor {
+            shape: vec![columns, rows],
+            data: Data::Owned(Arc::new(swapped)),
+            ..self.clone()
+        })
     }
 
     /// Part `i` of `n` equal parts along the first axis.
@@ -138,7 +147,11 @@ impl Tensor {
             }
             Data::Owned(all) => Data::Owned(Arc::new(all[i * bytes..(i + 1) * bytes].to_vec())),
         };
-        Tensor { shape: self.shape[1..].to_vec(), data, ..self.clone() }
+        Tensor {
+            shape: self.shape[1..].to_vec(),
+            data,
+            ..self.clone()
+        }
     }
 }
 
@@ -163,16 +176,20 @@ impl Checkpoint {
             return huggingface::open_folder(path);
         }
         let map = map(path)?;
-        let header = |n: u64| n > 1 && n < map.len() as u64;
+        // No header is longer: a longer one is the beginning of some other file.
+        let header = |n: u64| (2..=100_000_000).contains(&n);
         match map.get(..9) {
             Some([b'P', b'K', 3 | 5, 4 | 6, ..]) => pth::open(path, map),
             Some([0x80, protocol, ..]) if (2..=5).contains(protocol) => legacy::open(path, map),
             Some([length @ .., b'{']) if length.try_into().is_ok_and(|l| header(u64::from_le_bytes(l))) => {
-                huggingface::or_official(path, safetensors::open(path, map)?)
+                huggingface::open_file(path, map)
             }
             _ => {
                 let start = map[..map.len().min(8)].to_vec();
-                Err(CheckpointError::UnknownFormat { path: path.into(), start })
+                Err(CheckpointError::UnknownFormat {
+                    path: path.into(),
+                    start,
+                })
             }
         }
     }
@@ -198,8 +215,26 @@ impl Checkpoint {
     }
 }
 
+fn beginning(start: &[u8]) -> String {
+    if start.is_empty() {
+        "is empty".into()
+    } else {
+        format!("starts with {start:02x?}")
+    }
+}
+
 fn map(path: &Path) -> Result<Arc<Mmap>, CheckpointError> {
-    let io = |source| CheckpointError::Io { path: path.into(), source };
+    let io = |source| CheckpointError::Io {
+        path: path.into(),
+        source,
+    };
+    // To open a pipe is to wait for its other end.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(CheckpointError::Malformed {
+            path: path.into(),
+            reason: "it is not a regular file".into(),
+        });
+    }
     let file = File::open(path).map_err(io)?;
     // SAFETY: the map is only read. A file that somebody truncates meanwhile ends the process with SIGBUS, as with every
     // program that maps its weights; it cannot corrupt memory.
@@ -209,5 +244,8 @@ fn map(path: &Path) -> Result<Arc<Mmap>, CheckpointError> {
 
 /// The bytes of a tensor of this format and shape; `None` if that is more than memory can hold.
 fn byte_len(dtype: DType, shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)).filter(|&n| isize::try_from(n).is_ok())
+    shape
+        .iter()
+        .try_fold(dtype.size(), |n, &d| n.checked_mul(d))
+        .filter(|&n| isize::try_from(n).is_ok())
 }

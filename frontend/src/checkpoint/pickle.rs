@@ -1,6 +1,9 @@
 //! A pickle reader that executes nothing: it knows the opcodes and the few names that `torch.save` writes for a dictionary
 //! of tensors, and refuses everything else by name.
 
+use std::collections::HashSet;
+use std::rc::Rc;
+
 use rwkvc_ir::DType;
 
 /// Why a pickle is not a dictionary of tensors.
@@ -16,7 +19,7 @@ pub struct PickleError {
 /// A storage: a run of elements that tensors are views of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Storage {
-    pub(super) key: String,
+    pub(super) key: Rc<str>,
     pub(super) dtype: DType,
     pub(super) len: usize,
 }
@@ -42,12 +45,12 @@ enum Value {
 
 #[derive(Debug)]
 enum Object {
-    Text(String),
+    Text(Rc<str>),
     Tuple(Vec<Value>),
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
     /// `module.name`
-    Name(String),
+    Name(Rc<str>),
     Storage(Storage),
     Tensor(View),
 }
@@ -65,17 +68,38 @@ pub(super) struct Machine<'b> {
 /// The most dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
+/// The longest pickle: the names and shapes of a large model take about 200 KiB.
+pub(super) const MAX_BYTES: usize = 4 << 20;
+
+/// The most texts, tuples and other values that take memory; a tensor makes about ten.
+const MAX_OBJECTS: usize = 1 << 18;
+
+/// The longest name of a class or function.
+const MAX_NAME: usize = 256;
+
 type Result<T> = std::result::Result<T, PickleError>;
 
 impl<'b> Machine<'b> {
+    /// A reader of the pickle at the beginning of `bytes`.
     pub(super) fn new(bytes: &'b [u8]) -> Self {
-        Machine { bytes, at: 0, stack: vec![], marks: vec![], memo: Default::default(), heap: vec![] }
+        let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
+        Machine {
+            bytes,
+            at: 0,
+            stack: vec![],
+            marks: vec![],
+            memo: Default::default(),
+            heap: vec![],
+        }
     }
 
     /// Reads up to the end of the pickle: its value, and how many bytes it took.
     fn run(&mut self) -> Result<Value> {
         loop {
             let opcode = self.take(1)?[0];
+            if self.heap.len() > MAX_OBJECTS {
+                return Err(self.error(&format!("more than {MAX_OBJECTS} values")));
+            }
             match opcode {
                 b'.' => return self.pop(),
                 0x80 => drop(self.take(1)?),
@@ -106,13 +130,12 @@ impl<'b> Machine<'b> {
                     self.text(n)?;
                 }
                 b'c' => {
-                    let module = self.line()?;
-                    let name = self.line()?;
-                    self.push(Object::Name(format!("{module}.{name}")));
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.name(&module, &name)?;
                 }
                 0x93 => {
                     let (name, module) = (self.pop_text()?, self.pop_text()?);
-                    self.push(Object::Name(format!("{module}.{name}")));
+                    self.name(&module, &name)?;
                 }
                 b'}' => self.push(Object::Dict(vec![])),
                 b']' => self.push(Object::List(vec![])),
@@ -123,8 +146,12 @@ impl<'b> Machine<'b> {
                 }
                 0x85..=0x87 => {
                     let n = usize::from(opcode - 0x84);
-                    let start = self.stack.len().checked_sub(n).ok_or_else(|| self.error("the stack is empty"))?;
-                    let items = self.stack.split_off(start);
+                    let start = self
+                        .stack
+                        .len()
+                        .checked_sub(n)
+                        .ok_or_else(|| self.error("the stack is empty"))?;
+                    let items = self.split_off(start);
                     self.push(Object::Tuple(items));
                 }
                 b'q' => {
@@ -174,12 +201,18 @@ impl<'b> Machine<'b> {
     }
 
     fn error(&self, reason: &str) -> PickleError {
-        PickleError { position: self.at, reason: reason.into() }
+        PickleError {
+            position: self.at,
+            reason: reason.into(),
+        }
     }
 
     fn take(&mut self, n: usize) -> Result<&'b [u8]> {
         let end = self.at.checked_add(n).filter(|&e| e <= self.bytes.len());
-        let end = end.ok_or_else(|| self.error("it ends in the middle"))?;
+        let end = end.ok_or_else(|| match self.bytes.len() {
+            MAX_BYTES => self.error(&format!("it does not end within {MAX_BYTES} bytes")),
+            _ => self.error("it ends in the middle"),
+        })?;
         let bytes = &self.bytes[self.at..end];
         self.at = end;
         Ok(bytes)
@@ -190,20 +223,25 @@ impl<'b> Machine<'b> {
         Ok(bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)))
     }
 
-    /// A signed integer of up to eight bytes. Legacy files start with a magic number of ten, which is kept as 0: nothing
-    /// reads it but the check of the first bytes.
+    /// A signed integer of up to eight bytes.
     fn long(&mut self) -> Result<()> {
         let n = usize::from(self.take(1)?[0]);
         let bytes = self.take(n)?;
-        let value = if n > 8 {
-            0
-        } else {
-            let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
-            let mut wide = [if negative { 0xff } else { 0 }; 8];
-            wide[..n].copy_from_slice(bytes);
-            i64::from_le_bytes(wide)
-        };
-        self.stack.push(Value::Int(value));
+        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+        let mut wide = [if negative { 0xff } else { 0 }; 8];
+        let low = wide
+            .get_mut(..n)
+            .ok_or_else(|| self.error(&format!("an integer of {n} bytes, at most 8")))?;
+        low.copy_from_slice(bytes);
+        self.stack.push(Value::Int(i64::from_le_bytes(wide)));
+        Ok(())
+    }
+
+    fn name(&mut self, module: &str, name: &str) -> Result<()> {
+        if module.len() + name.len() > MAX_NAME {
+            return Err(self.error(&format!("a name of more than {MAX_NAME} bytes")));
+        }
+        self.push(Object::Name(format!("{module}.{name}").into()));
         Ok(())
     }
 
@@ -216,7 +254,11 @@ impl<'b> Machine<'b> {
 
     fn line(&mut self) -> Result<String> {
         let rest = &self.bytes[self.at..];
-        let n = rest.iter().take(256).position(|&b| b == b'\n').ok_or_else(|| self.error("a name does not end"))?;
+        let n = rest
+            .iter()
+            .take(MAX_NAME)
+            .position(|&b| b == b'\n')
+            .ok_or_else(|| self.error("a name does not end"))?;
         let line = String::from_utf8_lossy(&rest[..n]).into_owned();
         self.at += n + 1;
         Ok(line)
@@ -235,14 +277,19 @@ impl<'b> Machine<'b> {
         self.stack.pop().ok_or_else(|| self.error("the stack is empty"))
     }
 
-    fn pop_mark(&mut self) -> Result<Vec<Value>> {
-        let mark = self.marks.pop().ok_or_else(|| self.error("there is no mark"))?;
-        Ok(self.stack.split_off(mark.min(self.stack.len())))
+    /// What lies on the stack from `start` on. `Vec::split_off` would give it all the room that the stack has.
+    fn split_off(&mut self, start: usize) -> Vec<Value> {
+        self.stack.drain(start..).collect()
     }
 
-    fn pop_text(&mut self) -> Result<String> {
+    fn pop_mark(&mut self) -> Result<Vec<Value>> {
+        let mark = self.marks.pop().ok_or_else(|| self.error("there is no mark"))?;
+        Ok(self.split_off(mark.min(self.stack.len())))
+    }
+
+    fn pop_text(&mut self) -> Result<Rc<str>> {
         let value = self.pop()?;
-        self.as_text(value).map(String::from).ok_or_else(|| self.error("expected a text"))
+        self.text_of(value).ok_or_else(|| self.error("expected a text"))
     }
 
     fn object(&self, value: Value) -> Option<&Object> {
@@ -259,6 +306,13 @@ impl<'b> Machine<'b> {
         }
     }
 
+    fn text_of(&self, value: Value) -> Option<Rc<str>> {
+        match self.object(value) {
+            Some(Object::Text(t)) => Some(Rc::clone(t)),
+            _ => None,
+        }
+    }
+
     fn as_tuple(&self, value: Value) -> Option<&[Value]> {
         match self.object(value) {
             Some(Object::Tuple(t)) => Some(t),
@@ -267,19 +321,28 @@ impl<'b> Machine<'b> {
     }
 
     fn remember(&mut self, key: u32) -> Result<()> {
-        let value = *self.stack.last().ok_or_else(|| self.error("the stack is empty"))?;
+        let value = *self
+            .stack
+            .last()
+            .ok_or_else(|| self.error("the stack is empty"))?;
         self.memo.insert(key, value);
         Ok(())
     }
 
     fn recall(&mut self, key: u32) -> Result<()> {
-        let value = *self.memo.get(&key).ok_or_else(|| self.error("it refers to a value that is not there"))?;
+        let value = *self
+            .memo
+            .get(&key)
+            .ok_or_else(|| self.error("it refers to a value that is not there"))?;
         self.stack.push(value);
         Ok(())
     }
 
     fn insert(&mut self, items: Vec<Value>) -> Result<()> {
-        let target = *self.stack.last().ok_or_else(|| self.error("the stack is empty"))?;
+        let target = *self
+            .stack
+            .last()
+            .ok_or_else(|| self.error("the stack is empty"))?;
         let error = self.error("keys and values go into a dictionary");
         match target {
             Value::Object(i) if items.len().is_multiple_of(2) => match &mut self.heap[i] {
@@ -294,7 +357,10 @@ impl<'b> Machine<'b> {
     }
 
     fn append(&mut self, items: Vec<Value>) -> Result<()> {
-        let target = *self.stack.last().ok_or_else(|| self.error("the stack is empty"))?;
+        let target = *self
+            .stack
+            .last()
+            .ok_or_else(|| self.error("the stack is empty"))?;
         let error = self.error("items go into a list");
         match target {
             Value::Object(i) => match &mut self.heap[i] {
@@ -311,10 +377,12 @@ impl<'b> Machine<'b> {
     /// `('storage', torch.BFloat16Storage, '0', 'cpu', n_elements[, view])`
     fn persistent(&mut self) -> Result<()> {
         let id = self.pop()?;
-        let items = self.as_tuple(id).unwrap_or_default().to_vec();
-        let [kind, class, key, _, len, ..] = items[..] else {
+        let Some(&[kind, class, key, _, len, ref rest @ ..]) = self.as_tuple(id) else {
             return Err(self.error("a reference to something other than a storage"));
         };
+        if rest.iter().any(|&v| v != Value::None) {
+            return Err(self.error("a storage that is a part of another, as PyTorch before 0.4 wrote them"));
+        }
         if self.as_text(kind) != Some("storage") {
             return Err(self.error("a reference to something other than a storage"));
         }
@@ -322,7 +390,7 @@ impl<'b> Machine<'b> {
             Some(Object::Name(name)) => name.clone(),
             _ => return Err(self.error("a storage without a class")),
         };
-        let dtype = match class.as_str() {
+        let dtype = match &*class {
             "torch.FloatStorage" => DType::F32,
             "torch.HalfStorage" => DType::F16,
             "torch.BFloat16Storage" => DType::BF16,
@@ -331,7 +399,9 @@ impl<'b> Machine<'b> {
                 return Err(self.error(&format!("a storage is `{class}`, expected {known}")));
             }
         };
-        let key = self.as_text(key).map(String::from).ok_or_else(|| self.error("a storage without a key"))?;
+        let key = self
+            .text_of(key)
+            .ok_or_else(|| self.error("a storage without a key"))?;
         let len = match len {
             Value::Int(n) => usize::try_from(n).map_err(|_| self.error("a storage of negative length"))?,
             _ => return Err(self.error("a storage without a length")),
@@ -346,18 +416,29 @@ impl<'b> Machine<'b> {
             Some(Object::Name(name)) => name.clone(),
             _ => return Err(self.error("it calls something that is not a name")),
         };
-        let arguments = self.as_tuple(arguments).ok_or_else(|| self.error("a call without arguments"))?.to_vec();
-        match name.as_str() {
-            "collections.OrderedDict" => self.push(Object::Dict(vec![])),
+        let arguments = self
+            .as_tuple(arguments)
+            .ok_or_else(|| self.error("a call without arguments"))?;
+        match &*name {
+            "collections.OrderedDict" if arguments.is_empty() => self.push(Object::Dict(vec![])),
+            "collections.OrderedDict" => {
+                return Err(self.error("a dictionary made from arguments, expected an empty one"));
+            }
             "torch._utils._rebuild_parameter" => {
-                let data = *arguments.first().ok_or_else(|| self.error("a parameter without data"))?;
+                let data = *arguments
+                    .first()
+                    .ok_or_else(|| self.error("a parameter without data"))?;
                 self.stack.push(data);
             }
             "torch._utils._rebuild_tensor_v2" => {
-                let view = self.view(&arguments)?;
+                let view = self.view(arguments)?;
                 self.push(Object::Tensor(view));
             }
-            _ => return Err(self.error(&format!("it calls `{name}`, which is not part of a checkpoint of tensors"))),
+            _ => {
+                return Err(self.error(&format!(
+                    "it calls `{name}`, which is not part of a checkpoint of tensors"
+                )));
+            }
         }
         Ok(())
     }
@@ -375,9 +456,14 @@ impl<'b> Machine<'b> {
             _ => Err(self.error("a size that is not a number")),
         };
         let sizes = |v: &Value| {
-            let items = self.as_tuple(*v).ok_or_else(|| self.error("a shape that is not a tuple"))?;
+            let items = self
+                .as_tuple(*v)
+                .ok_or_else(|| self.error("a shape that is not a tuple"))?;
             if items.len() > MAX_RANK {
-                return Err(self.error(&format!("a tensor of {} dimensions, at most {MAX_RANK}", items.len())));
+                return Err(self.error(&format!(
+                    "a tensor of {} dimensions, at most {MAX_RANK}",
+                    items.len()
+                )));
             }
             items.iter().map(size).collect::<Result<Vec<usize>>>()
         };
@@ -385,7 +471,12 @@ impl<'b> Machine<'b> {
         if shape.len() != strides.len() {
             return Err(self.error("a tensor has more or fewer strides than dimensions"));
         }
-        Ok(View { storage: storage.clone(), offset: size(offset)?, shape, strides })
+        Ok(View {
+            storage: storage.clone(),
+            offset: size(offset)?,
+            shape,
+            strides,
+        })
     }
 
     /// The tensors of a pickled dictionary, by name, and the length of the pickle.
@@ -395,8 +486,14 @@ impl<'b> Machine<'b> {
             return Err(self.error("it does not hold a dictionary of tensors"));
         };
         let mut tensors = vec![];
+        let mut names = HashSet::new();
         for &(key, value) in dict {
-            let name = self.as_text(key).ok_or_else(|| self.error("a key of the dictionary is not a text"))?;
+            let name = self
+                .as_text(key)
+                .ok_or_else(|| self.error("a key of the dictionary is not a text"))?;
+            if !names.insert(name) {
+                return Err(self.error(&format!("two tensors are named `{name}`")));
+            }
             match self.object(value) {
                 Some(Object::Tensor(view)) => tensors.push((name.to_string(), view.clone())),
                 _ => return Err(self.error(&format!("`{name}` is not a tensor"))),
@@ -406,12 +503,31 @@ impl<'b> Machine<'b> {
     }
 
     /// The texts of a pickled list, and the length of the pickle.
-    pub(super) fn texts(mut self) -> Result<(Vec<String>, usize)> {
+    pub(super) fn texts(mut self) -> Result<(Vec<Rc<str>>, usize)> {
         let value = self.run()?;
-        let Some(Object::List(list)) = self.object(value) else { return Err(self.error("it does not hold a list")) };
-        let text = |&v: &Value| self.as_text(v).map(String::from).ok_or_else(|| self.error("a key is not a text"));
-        let texts = list.iter().map(text).collect::<Result<Vec<String>>>()?;
+        let Some(Object::List(list)) = self.object(value) else {
+            return Err(self.error("it does not hold a list"));
+        };
+        let text = |&v: &Value| self.text_of(v).ok_or_else(|| self.error("a key is not a text"));
+        let texts = list.iter().map(text).collect::<Result<Vec<Rc<str>>>>()?;
         Ok((texts, self.at))
+    }
+
+    /// The value of `key` in a pickled dictionary, if it is true or false, and the length of the pickle.
+    pub(super) fn flag(mut self, key: &str) -> Result<(Option<bool>, usize)> {
+        let value = self.run()?;
+        let Some(Object::Dict(dict)) = self.object(value) else {
+            return Err(self.error("it does not hold a dictionary"));
+        };
+        let flag = dict
+            .iter()
+            .rev()
+            .find(|(k, _)| self.as_text(*k) == Some(key))
+            .and_then(|(_, v)| match v {
+                Value::Bool(flag) => Some(*flag),
+                _ => None,
+            });
+        Ok((flag, self.at))
     }
 
     /// Reads a pickle for its length only.

@@ -22,7 +22,16 @@ pub(super) struct Checked {
 /// Checks all tensors of a checkpoint.
 pub(super) fn check(checkpoint: &Checkpoint) -> Result<Checked, ModelError> {
     let mut tensors = Tensors::new(checkpoint.tensors())?;
+    if !tensors.has("emb.weight") {
+        let first = checkpoint.tensors().first().map_or("nothing", |t| t.name());
+        let reason = format!(": is this an RWKV-7 model? The file begins with `{first}`");
+        return Err(ModelError::Missing {
+            name: "emb.weight".into(),
+            reason,
+        });
+    }
     let [vocab, width] = tensors.matrix("emb.weight", "[V, C]")?;
+    tensors.width = width;
     let n_layers = tensors.n_layers();
     let [n_heads, head_size] = tensors.matrix("blocks.0.att.r_k", "[H, N]")?;
     if n_heads.checked_mul(head_size) != Some(width) {
@@ -33,7 +42,12 @@ pub(super) fn check(checkpoint: &Checkpoint) -> Result<Checked, ModelError> {
             reason: "the width comes from `emb.weight`".into(),
         });
     }
-    let sizes = Sizes { vocab, width, n_heads, head_size };
+    let sizes = Sizes {
+        vocab,
+        width,
+        n_heads,
+        head_size,
+    };
     let has_ln0 = tensors.has("blocks.0.ln0.weight") || tensors.has("blocks.0.ln0.bias");
     if has_ln0 {
         tensors.norm("blocks.0.ln0", width)?;
@@ -42,16 +56,13 @@ pub(super) fn check(checkpoint: &Checkpoint) -> Result<Checked, ModelError> {
     let mut ranks = vec![];
     let mut ffn = 0;
     for layer in 0..n_layers {
+        tensors.expect_block(layer, n_layers)?;
         ranks.push(time_mix(&mut tensors, layer, &sizes)?);
         let (units, rank) = channel_mix(&mut tensors, layer, &sizes)?;
         if layer == 0 {
             (ffn, deep_embed) = (units, rank);
         } else if rank != deep_embed {
-            let reason = "DeepEmbed is in the first block and must be in all, with one rank";
-            return Err(ModelError::Missing {
-                name: format!("blocks.{layer}.ffn.s_emb.weight"),
-                reason: format!(": {reason}"),
-            });
+            return Err(tensors.deep_embed_error(layer, deep_embed, rank));
         }
     }
     tensors.norm("ln_out", width)?;
@@ -70,7 +81,11 @@ pub(super) fn check(checkpoint: &Checkpoint) -> Result<Checked, ModelError> {
         deep_embed,
         ranks,
     };
-    Ok(Checked { config, shapes, ignored })
+    Ok(Checked {
+        config,
+        shapes,
+        ignored,
+    })
 }
 
 struct Sizes {
@@ -93,7 +108,11 @@ fn time_mix(tensors: &mut Tensors<'_>, layer: usize, s: &Sizes) -> Result<Ranks,
     for part in ["k_k", "k_a"] {
         tensors.vector(&name(part), width)?;
     }
-    tensors.exact(&name("r_k"), &[s.n_heads, s.head_size], "heads come from `blocks.0.att.r_k`")?;
+    tensors.exact(
+        &name("r_k"),
+        &[s.n_heads, s.head_size],
+        "heads come from `blocks.0.att.r_k`",
+    )?;
     tensors.norm(&name("ln_x"), width)?;
     let state = name("time_state");
     if tensors.has(&state) {
@@ -121,13 +140,22 @@ fn time_mix(tensors: &mut Tensors<'_>, layer: usize, s: &Sizes) -> Result<Ranks,
     let (decay, iclr) = (low_rank('w', true)?, low_rank('a', true)?);
     let gate = low_rank('g', false)?;
     // The first block's value is the one that the others mix in: it mixes nothing in itself.
-    let value = if layer > 0 { Some(low_rank('v', true)?) } else { None };
+    let value = if layer > 0 {
+        Some(low_rank('v', true)?)
+    } else {
+        None
+    };
     if layer == 0 {
         for part in ["v0", "v1", "v2"] {
             tensors.ignore(&name(part));
         }
     }
-    Ok(Ranks { decay, iclr, value, gate })
+    Ok(Ranks {
+        decay,
+        iclr,
+        value,
+        gate,
+    })
 }
 
 /// Hidden units, and the rank of DeepEmbed.
@@ -165,6 +193,7 @@ struct Tensors<'c> {
     index: HashMap<&'c str, usize>,
     used: Vec<Option<Vec<usize>>>,
     ignored: Vec<bool>,
+    width: usize,
 }
 
 impl<'c> Tensors<'c> {
@@ -172,35 +201,85 @@ impl<'c> Tensors<'c> {
         let mut index = HashMap::new();
         for (i, tensor) in all.iter().enumerate() {
             if index.insert(tensor.name(), i).is_some() {
-                return Err(ModelError::Twice { name: tensor.name().into() });
+                return Err(ModelError::Twice {
+                    name: tensor.name().into(),
+                });
             }
         }
-        Ok(Tensors { all, index, used: vec![None; all.len()], ignored: vec![false; all.len()] })
+        Ok(Tensors {
+            all,
+            index,
+            used: vec![None; all.len()],
+            ignored: vec![false; all.len()],
+            width: 0,
+        })
     }
 
     fn has(&self, name: &str) -> bool {
         self.index.contains_key(name)
     }
 
-    /// Blocks 0, 1, … as long as they have any tensor.
-    fn n_layers(&self) -> usize {
-        let numbers: std::collections::HashSet<usize> = self
-            .all
+    /// Numbers of the blocks that have any tensor.
+    fn blocks(&self) -> impl Iterator<Item = usize> {
+        self.all
             .iter()
             .filter_map(|t| t.name().strip_prefix("blocks.")?.split_once('.')?.0.parse().ok())
-            .collect();
-        (0..).take_while(|n| numbers.contains(n)).count().max(1)
+    }
+
+    /// As many as the last block says.
+    fn n_layers(&self) -> usize {
+        self.blocks().max().map_or(1, |n| n.saturating_add(1))
+    }
+
+    /// An error if a block in the middle is missing.
+    fn expect_block(&self, layer: usize, n_layers: usize) -> Result<(), ModelError> {
+        let name = format!("blocks.{layer}.ln1.weight");
+        if self.has(&name) {
+            return Ok(());
+        }
+        let reason = match n_layers - 1 {
+            last if last > layer => format!(": there is a block {last}, so blocks 0 to {last} are expected"),
+            _ => String::new(),
+        };
+        Err(ModelError::Missing { name, reason })
+    }
+
+    /// Why the DeepEmbed of a block does not go with that of the first.
+    fn deep_embed_error(&self, layer: usize, first: Option<usize>, found: Option<usize>) -> ModelError {
+        let name = |layer: usize| format!("blocks.{layer}.ffn.s_emb.weight");
+        let missing = |layer: usize, there: usize| ModelError::Missing {
+            name: name(layer),
+            reason: format!(": block {there} has DeepEmbed, so all blocks must"),
+        };
+        match (first, found) {
+            (None, _) => missing(0, layer),
+            (_, None) => missing(layer, 0),
+            (Some(first), Some(found)) => ModelError::Shape {
+                name: format!("blocks.{layer}.ffn.s1"),
+                found: vec![self.width, found],
+                expected: format!("[{}, {first}]", self.width),
+                reason: "the rank comes from `blocks.0.ffn.s1`".into(),
+            },
+        }
     }
 
     fn get(&self, name: &str) -> Result<(usize, &'c Tensor), ModelError> {
-        let missing = || ModelError::Missing { name: name.into(), reason: String::new() };
+        let missing = || ModelError::Missing {
+            name: name.into(),
+            reason: String::new(),
+        };
         let &i = self.index.get(name).ok_or_else(missing)?;
         Ok((i, &self.all[i]))
     }
 
     fn shape_error(tensor: &Tensor, expected: String, reason: &str) -> ModelError {
         let (name, found) = (tensor.name().into(), tensor.shape().to_vec());
-        ModelError::Shape { name, found, expected, reason: reason.into() }
+        ModelError::Shape {
+            name,
+            found,
+            expected,
+            reason: reason.into(),
+        }
     }
 
     /// A matrix whose sizes are not known yet.
@@ -211,7 +290,11 @@ impl<'c> Tensors<'c> {
                 self.used[i] = Some(vec![rows, columns]);
                 Ok([rows, columns])
             }
-            _ => Err(Self::shape_error(tensor, expected.into(), "it must be a matrix with elements")),
+            _ => Err(Self::shape_error(
+                tensor,
+                expected.into(),
+                "it must be a matrix with elements",
+            )),
         }
     }
 
@@ -231,7 +314,11 @@ impl<'c> Tensors<'c> {
         let (last, leading) = tensor.shape().split_last().unwrap_or((&0, &[]));
         if *last != n || leading.iter().any(|&d| d != 1) {
             let reason = format!("a vector over {n} channels");
-            return Err(Self::shape_error(tensor, format!("[{n}] or [1, 1, {n}]"), &reason));
+            return Err(Self::shape_error(
+                tensor,
+                format!("[{n}] or [1, 1, {n}]"),
+                &reason,
+            ));
         }
         self.used[i] = Some(vec![n]);
         Ok(())
@@ -244,9 +331,17 @@ impl<'c> Tensors<'c> {
 
     /// A matrix and the bias that some research models have.
     fn projection(&mut self, name: &str, shape: [usize; 2], source: &str) -> Result<(), ModelError> {
-        self.exact(&format!("{name}.weight"), &shape, &format!("its sizes come from {source}"))?;
+        self.exact(
+            &format!("{name}.weight"),
+            &shape,
+            &format!("its sizes come from {source}"),
+        )?;
         let bias = format!("{name}.bias");
-        if self.has(&bias) { self.vector(&bias, shape[0]) } else { Ok(()) }
+        if self.has(&bias) {
+            self.vector(&bias, shape[0])
+        } else {
+            Ok(())
+        }
     }
 
     /// A tensor that may be there and is never used.
@@ -268,6 +363,10 @@ impl<'c> Tensors<'c> {
                 None => unknown.push(name()),
             }
         }
-        if unknown.is_empty() { Ok((shapes, ignored)) } else { Err(ModelError::Unknown { names: unknown }) }
+        if unknown.is_empty() {
+            Ok((shapes, ignored))
+        } else {
+            Err(ModelError::Unknown { names: unknown })
+        }
     }
 }
