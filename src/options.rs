@@ -22,9 +22,9 @@ pub(crate) fn open(
 ) -> Result<Box<dyn Engine>> {
     let workspace = workspace(threads);
     if engine::is_artifact(path)? {
-        if codegen.backend.is_some() {
+        if let Some(option) = codegen_option(codegen) {
             bail!(
-                "`{}` is compiled already: --backend goes with a checkpoint",
+                "`{}` is compiled already: {option} goes with a checkpoint",
                 path.display()
             );
         }
@@ -37,12 +37,29 @@ pub(crate) fn open(
     }
     let model = engine::open_checkpoint(path)?;
     if codegen.backend.as_deref() == Some(backends::EVALUATOR) {
+        if let Some(option) = codegen_option(codegen).filter(|&o| o != "--backend") {
+            bail!("the evaluator generates no code: {option} goes with another --backend");
+        }
         return Ok(Box::new(Reference::new(model)?));
     }
     let mut after = printer(&codegen.passes)?;
     let mut options = compile_options(codegen, programs, &mut after)?;
     let model = engine::load(&model, &mut options)?;
     Ok(Box::new(Compiled::new(model, &workspace)?))
+}
+
+/// An option that is given and says how to compile.
+fn codegen_option(codegen: &Codegen) -> Option<&'static str> {
+    let passes = &codegen.passes;
+    let given = [
+        ("--passes", passes.passes.is_some()),
+        ("--no-pass", !passes.no_pass.is_empty()),
+        ("--print-after", passes.print_after.is_some()),
+        ("--fuel", passes.fuel.is_some()),
+        ("--target", codegen.target != "cpu"),
+        ("--backend", codegen.backend.is_some()),
+    ];
+    given.iter().find(|(_, given)| *given).map(|(name, _)| *name)
 }
 
 /// What the command line says about compiling.

@@ -43,19 +43,21 @@ fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
             // SAFETY: a model never changes and lives as long as the `Arc` in `Stored`, so its weights stay in place.
             Ok(unsafe { WeightData::shared(shared, 0..len) })
         }
-        Source::Computed(graph) => Ok(Buffer::copy_of(&computed(model, graph, weight.dtype)?)?.into()),
+        Source::Computed(graph) => Ok(computed(model, graph, weight.dtype)?.into()),
     }
 }
 
 /// Evaluates a value that depends only on weights and rounds it to its format.
-fn computed(model: &Model, graph: &Graph, dtype: DType) -> Result<Vec<u8>> {
+fn computed(model: &Model, graph: &Graph, dtype: DType) -> Result<Buffer> {
     let value = graph.output("value").context("a weight without a value")?;
-    let values = eval_const(graph, value, model)
-        .context("computing a weight")?
-        .into_values();
-    let mut bytes = vec![0; values.len() * dtype.size()];
-    for (i, value) in values.into_iter().enumerate() {
-        dtype.write(&mut bytes, i, f64::from(value));
+    let values = eval_const(graph, value, model).context("computing a weight")?.into_values();
+    let mut buffer = Buffer::zeroed((values.len() * dtype.size()) as u64)?;
+    if dtype == DType::F32 {
+        buffer.floats_mut().copy_from_slice(&values);
+    } else {
+        for (i, value) in values.into_iter().enumerate() {
+            dtype.write(buffer.bytes_mut(), i, f64::from(value));
+        }
     }
-    Ok(bytes)
+    Ok(buffer)
 }

@@ -16,7 +16,7 @@ mod verify;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rwkvc_runtime::tokenizer::Tokenizer;
 
 use crate::cli::Command;
@@ -40,10 +40,15 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The tokenizer of a vocabulary file.
+fn vocabulary(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::from_file(path).with_context(|| format!("vocabulary `{}`", path.display()))
+}
+
 /// The tokenizer of a vocabulary file, or else of a model with so many rows.
 fn tokenizer(vocab: Option<&Path>, rows: usize) -> Result<Tokenizer> {
     Ok(match vocab {
-        Some(path) => Tokenizer::from_file(path)?,
+        Some(path) => vocabulary(path)?,
         None => Tokenizer::for_vocab(rows)?,
     })
 }

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
     }
     let tokenizer = match (model, &args.vocab) {
         (Some(path), _) => commands::tokenizer(None, vocabulary_rows(path)?)?,
-        (None, Some(path)) => Tokenizer::from_file(path)?,
+        (None, Some(path)) => commands::vocabulary(path)?,
         (None, None) => Tokenizer::world(),
     };
     if let Some(ids) = &args.decode {
