@@ -50,7 +50,9 @@ fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
 /// Evaluates a value that depends only on weights and rounds it to its format.
 fn computed(model: &Model, graph: &Graph, dtype: DType) -> Result<Buffer> {
     let value = graph.output("value").context("a weight without a value")?;
-    let values = eval_const(graph, value, model).context("computing a weight")?.into_values();
+    let values = eval_const(graph, value, model)
+        .context("computing a weight")?
+        .into_values();
     let mut buffer = Buffer::zeroed((values.len() * dtype.size()) as u64)?;
     if dtype == DType::F32 {
         buffer.floats_mut().copy_from_slice(&values);

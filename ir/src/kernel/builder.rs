@@ -13,13 +13,19 @@ pub struct Builder {
 
 impl From<Reg> for Affine {
     fn from(reg: Reg) -> Self {
-        Affine { terms: vec![(reg, 1)], offset: 0 }
+        Affine {
+            terms: vec![(reg, 1)],
+            offset: 0,
+        }
     }
 }
 
 impl From<i64> for Affine {
     fn from(offset: i64) -> Self {
-        Affine { terms: vec![], offset }
+        Affine {
+            terms: vec![],
+            offset,
+        }
     }
 }
 
@@ -105,7 +111,10 @@ impl Builder {
             registers: vec![],
             body: vec![],
         };
-        Builder { kernel, open: vec![vec![]] }
+        Builder {
+            kernel,
+            open: vec![vec![]],
+        }
     }
 
     /// Adds a parameter. Parameters come before locals. A name that is taken gets a number.
@@ -113,14 +122,27 @@ impl Builder {
         assert!(self.kernel.locals.is_empty(), "parameters come before locals");
         let taken = |name: &str| self.kernel.params.iter().any(|p| p.name == name);
         let numbered = (2..).map(|n| format!("{name}{n}"));
-        let name = std::iter::once(name.to_string()).chain(numbered).find(|n| !taken(n)).expect("endless");
-        self.kernel.params.push(Param { name, dtype, len, access });
+        let name = std::iter::once(name.to_string())
+            .chain(numbered)
+            .find(|n| !taken(n))
+            .expect("endless");
+        self.kernel.params.push(Param {
+            name,
+            dtype,
+            len,
+            access,
+        });
         Buf(self.kernel.params.len() as u32 - 1)
     }
 
     /// Adds a private f32 buffer.
     pub fn private(&mut self, name: &str, len: i64) -> Buf {
-        self.kernel.locals.push(Local { name: name.into(), dtype: DType::F32, len, space: Space::Private });
+        self.kernel.locals.push(Local {
+            name: name.into(),
+            dtype: DType::F32,
+            len,
+            space: Space::Private,
+        });
         Buf((self.kernel.params.len() + self.kernel.locals.len()) as u32 - 1)
     }
 
@@ -130,7 +152,11 @@ impl Builder {
     }
 
     fn register(&mut self, name: &str, ty: Type, mutable: bool) -> Reg {
-        self.kernel.registers.push(RegInfo { ty, mutable, name: name.into() });
+        self.kernel.registers.push(RegInfo {
+            ty,
+            mutable,
+            name: name.into(),
+        });
         Reg(self.kernel.registers.len() as u32 - 1)
     }
 
@@ -148,7 +174,10 @@ impl Builder {
 
     fn infer(&self, inst: &Inst) -> Type {
         let ty = |r: &Reg| self.kernel.ty(*r);
-        let with = |r: &Reg, scalar| Type { scalar, lanes: ty(r).lanes };
+        let with = |r: &Reg, scalar| Type {
+            scalar,
+            lanes: ty(r).lanes,
+        };
         match inst {
             Inst::Float(_) => scalar(Scalar::F32),
             Inst::Int(_) => scalar(Scalar::I32),
@@ -165,11 +194,20 @@ impl Builder {
                 ty(a)
             }
             Inst::Compare(_, a, _) => with(a, Scalar::Bool),
-            Inst::Splat(a, lanes) => Type { scalar: ty(a).scalar, lanes: *lanes },
+            Inst::Splat(a, lanes) => Type {
+                scalar: ty(a).scalar,
+                lanes: *lanes,
+            },
             Inst::Extract(a, _) | Inst::Reduce(_, a) => scalar(ty(a).scalar),
             Inst::Load { buf, lanes, .. } => match self.dtype(*buf) {
-                DType::I32 => Type { scalar: Scalar::I32, lanes: *lanes },
-                DType::F32 | DType::F16 | DType::BF16 => Type { scalar: Scalar::F32, lanes: *lanes },
+                DType::I32 => Type {
+                    scalar: Scalar::I32,
+                    lanes: *lanes,
+                },
+                DType::F32 | DType::F16 | DType::BF16 => Type {
+                    scalar: Scalar::F32,
+                    lanes: *lanes,
+                },
             },
         }
     }
@@ -198,7 +236,11 @@ impl Builder {
 
     /// A scalar in each of `lanes` lanes; itself if that is one lane.
     pub fn splat(&mut self, value: Reg, lanes: u32) -> Reg {
-        if lanes == 1 { value } else { self.inst("s", Inst::Splat(value, lanes)) }
+        if lanes == 1 {
+            value
+        } else {
+            self.inst("s", Inst::Splat(value, lanes))
+        }
     }
 
     /// A new mutable register, set to `value`.
@@ -216,12 +258,23 @@ impl Builder {
 
     /// Loads `lanes` consecutive elements.
     pub fn load(&mut self, name: &str, buf: Buf, at: impl Into<Affine>, lanes: u32) -> Reg {
-        self.inst(name, Inst::Load { buf, at: at.into(), lanes })
+        self.inst(
+            name,
+            Inst::Load {
+                buf,
+                at: at.into(),
+                lanes,
+            },
+        )
     }
 
     /// Stores all lanes of a register.
     pub fn store(&mut self, buf: Buf, at: impl Into<Affine>, value: Reg) {
-        self.push(Stmt::Store { buf, at: at.into(), value });
+        self.push(Stmt::Store {
+            buf,
+            at: at.into(),
+            value,
+        });
     }
 
     /// Hints that an element will be read soon.
@@ -266,7 +319,11 @@ impl Builder {
 
     /// The sum of all lanes, as a scalar.
     pub fn reduce_add(&mut self, a: Reg) -> Reg {
-        if self.lanes(a) == 1 { a } else { self.inst("r", Inst::Reduce(Reduction::Add, a)) }
+        if self.lanes(a) == 1 {
+            a
+        } else {
+            self.inst("r", Inst::Reduce(Reduction::Add, a))
+        }
     }
 
     /// Lanes of a register.
@@ -301,7 +358,14 @@ impl Builder {
         self.open.push(vec![]);
         body(self, var);
         let body = self.open.pop().expect("the loop is open");
-        self.push(Stmt::For { kind, var, start, end, step, body });
+        self.push(Stmt::For {
+            kind,
+            var,
+            start,
+            end,
+            step,
+            body,
+        });
     }
 
     /// A serial loop with step 1.
@@ -316,14 +380,23 @@ impl Builder {
     }
 
     /// Runs one of two bodies.
-    pub fn if_else(&mut self, condition: Reg, then: impl FnOnce(&mut Self), otherwise: impl FnOnce(&mut Self)) {
+    pub fn if_else(
+        &mut self,
+        condition: Reg,
+        then: impl FnOnce(&mut Self),
+        otherwise: impl FnOnce(&mut Self),
+    ) {
         self.open.push(vec![]);
         then(self);
         let then = self.open.pop().expect("the branch is open");
         self.open.push(vec![]);
         otherwise(self);
         let otherwise = self.open.pop().expect("the branch is open");
-        self.push(Stmt::If { condition, then, otherwise });
+        self.push(Stmt::If {
+            condition,
+            then,
+            otherwise,
+        });
     }
 
     /// `a < b` on indices or floats.

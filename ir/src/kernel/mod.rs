@@ -43,12 +43,18 @@ pub struct Extent {
 impl Extent {
     /// An extent known at compile time.
     pub const fn fixed(n: i64) -> Self {
-        Self { fixed: n, per_token: 0 }
+        Self {
+            fixed: n,
+            per_token: 0,
+        }
     }
 
     /// `n` for each token of the call.
     pub const fn per_token(n: i64) -> Self {
-        Self { fixed: 0, per_token: n }
+        Self {
+            fixed: 0,
+            per_token: n,
+        }
     }
 
     /// The value for `tokens` tokens.
@@ -58,7 +64,11 @@ impl Extent {
 
     /// The value, if it does not depend on the number of tokens.
     pub const fn as_fixed(self) -> Option<i64> {
-        if self.per_token == 0 { Some(self.fixed) } else { None }
+        if self.per_token == 0 {
+            Some(self.fixed)
+        } else {
+            None
+        }
     }
 }
 
@@ -377,6 +387,8 @@ impl Kernel {
     /// The number format of a buffer.
     pub fn dtype(&self, buf: Buf) -> DType {
         let i = buf.0 as usize;
-        self.params.get(i).map_or_else(|| self.locals[i - self.params.len()].dtype, |p| p.dtype)
+        self.params
+            .get(i)
+            .map_or_else(|| self.locals[i - self.params.len()].dtype, |p| p.dtype)
     }
 }

@@ -34,10 +34,12 @@ impl State {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), StateError> {
-        self.to_bytes().and_then(|bytes| write_whole(path, &bytes)).map_err(|source| StateError::Io {
-            path: path.into(),
-            source,
-        })
+        self.to_bytes()
+            .and_then(|bytes| write_whole(path, &bytes))
+            .map_err(|source| StateError::Io {
+                path: path.into(),
+                source,
+            })
     }
 
     /// Loads a state of `model` that [`Self::save`] wrote, on any machine.
