@@ -1,0 +1,193 @@
+//! `rwkvc compile` at every stage, `opt`, `passes`, `targets`.
+
+use crate::harness::*;
+
+#[test]
+fn compile_reports_what_it_wrote() {
+    let folder = Folder::new();
+    let out = folder.join("tiny.rwkvc");
+    let args = [
+        "compile",
+        tiny(),
+        "-o",
+        &out,
+        "--target",
+        "cpu",
+        "--backend",
+        "cranelift",
+    ];
+    let report = json(args);
+    let expected = [
+        "backend", "bytes", "emit", "output", "passes", "seconds", "target",
+    ];
+    assert_eq!(keys(&report), expected);
+    assert_eq!(report["emit"], "artifact");
+    assert_eq!(report["backend"], "cranelift");
+    assert_eq!(report["output"], out);
+    let written = std::fs::metadata(&out).expect("the artifact").len();
+    assert_eq!(report["bytes"], written);
+
+    // Equal input gives equal output, which replaces what was there.
+    let first = std::fs::read(&out).expect("the artifact");
+    std::fs::write(&out, "something else").expect("writing");
+    assert_eq!(succeeds(args), "");
+    assert!(std::fs::read(&out).expect("the artifact") == first);
+    assert_eq!(folder.names(), ["tiny.rwkvc"]);
+}
+
+#[test]
+fn every_stage_can_be_written() {
+    let folder = Folder::new();
+    let cases = [
+        ("asm", "; kernel "),
+        ("clif", "function"),
+        ("kernel", "kernel @"),
+        ("graph", "func @rwkv7("),
+        ("dot", "digraph \"rwkv7\""),
+    ];
+    for (stage, start) in cases {
+        let args = ["compile", tiny(), "--backend", "cranelift", "--emit", stage, "-o"];
+        let printed = succeeds([&args[..], &["-"]].concat());
+        assert!(printed.contains(start), "{stage}");
+        let out = folder.join(stage);
+        succeeds([&args[..], &[&out]].concat());
+        assert_eq!(
+            std::fs::read_to_string(&out).expect("the stage"),
+            printed,
+            "{stage}"
+        );
+    }
+    let object = folder.join("tiny.o");
+    succeeds([
+        "compile",
+        tiny(),
+        "--backend",
+        "cranelift",
+        "--emit",
+        "obj",
+        "-o",
+        &object,
+    ]);
+    assert!(
+        std::fs::read(&object)
+            .expect("the object")
+            .starts_with(b"\x7fELF")
+    );
+}
+
+#[test]
+fn opt_does_what_compile_does() {
+    let args = [
+        "compile",
+        tiny(),
+        "--backend",
+        "cranelift",
+        "--emit",
+        "graph",
+        "-o",
+        "-",
+    ];
+    let optimised = succeeds(args);
+    let plain = succeeds([&args[..], &["--passes", "none"]].concat());
+    let unfused = succeeds([&args[..], &["--passes", "unfused"]].concat());
+    assert_eq!(
+        succeeds_with_input(["opt", "-", "--passes", "unfused"], plain.as_bytes()),
+        unfused
+    );
+    assert_eq!(
+        succeeds_with_input(["opt", "-", "--passes", "none"], plain.as_bytes()),
+        plain
+    );
+
+    let folder = Folder::new();
+    let file = folder.file("tiny.graph", &plain);
+    let fused = succeeds(["opt", &file]);
+    // Members of a group may come in another order.
+    assert_eq!(fused.lines().count(), optimised.lines().count());
+    assert!(fused.lines().count() < unfused.lines().count());
+    assert!(succeeds(["opt", &file, "--dot"]).starts_with("digraph"));
+    let report = json(["opt", &file]);
+    assert_eq!(
+        keys(&report),
+        ["graph", "nodes_after", "nodes_before", "passes", "rewrites"]
+    );
+    assert_eq!(report["graph"], fused);
+    assert!(report["nodes_after"].as_u64() < report["nodes_before"].as_u64());
+    assert!(report["rewrites"].as_u64() > Some(0));
+    let report = json(["opt", &file, "--fuel", "1"]);
+    assert_eq!(report["rewrites"], 1);
+}
+
+#[test]
+fn graphs_after_passes_go_to_standard_error() {
+    let output = program()
+        .args([
+            "compile",
+            tiny(),
+            "-o",
+            "-",
+            "--emit",
+            "graph",
+            "--backend",
+            "cranelift",
+            "--print-after",
+            "cse",
+        ])
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("; after cse\nfunc @rwkv7("));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("func @rwkv7("));
+}
+
+#[test]
+fn passes_and_targets_are_listed() {
+    let passes = json(["passes"]);
+    let passes = passes.as_array().expect("passes");
+    assert_eq!(keys(&passes[0]), ["fuses", "name", "summary"]);
+    assert!(passes.iter().any(|p| p["fuses"] == true));
+    let text = succeeds(["passes"]);
+    for pass in passes {
+        let name = pass["name"].as_str().expect("a name");
+        assert!(text.contains(name));
+        // Every listed pass can be left out.
+        let without = [
+            "compile",
+            tiny(),
+            "--emit",
+            "graph",
+            "--backend",
+            "cranelift",
+            "-o",
+            "-",
+            "--no-pass",
+            name,
+        ];
+        succeeds(without);
+    }
+
+    let targets = json(["targets"]);
+    assert_eq!(keys(&targets), ["backends", "host", "levels"]);
+    assert_eq!(keys(&targets["host"]), ["cpu", "extensions", "target"]);
+    let backends = targets["backends"].as_array().expect("backends");
+    assert!(backends.iter().any(|b| b["name"] == "cranelift"));
+    let levels = targets["levels"].as_array().expect("levels");
+    let text = succeeds(["targets"]);
+    for level in levels {
+        let name = level["name"].as_str().expect("a name");
+        assert!(text.contains(name));
+        let kernels = [
+            "compile",
+            tiny(),
+            "--emit",
+            "clif",
+            "--backend",
+            "cranelift",
+            "-o",
+            "-",
+            "--target",
+            name,
+        ];
+        assert!(succeeds(kernels).contains("function"), "{name}");
+    }
+}
