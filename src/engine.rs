@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rwkvc_frontend::build::{Logits, build, initial_state};
-use rwkvc_frontend::model::Model;
+use rwkvc_frontend::model::{Model, ModelError};
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, Verified, verify};
 use rwkvc_runtime::{Artifact, State, Workspace, WorkspaceOptions};
@@ -42,7 +42,11 @@ pub fn open_checkpoint(path: &Path) -> Result<Arc<Model>> {
             path.display()
         );
     }
-    Ok(Arc::new(Model::open(path)?))
+    Model::open(path).map(Arc::new).map_err(|error| match error {
+        // The reader names the file itself.
+        ModelError::Checkpoint(error) => error.into(),
+        error => anyhow::Error::new(error).context(format!("`{}`", path.display())),
+    })
 }
 
 /// Whether a file is an artifact.

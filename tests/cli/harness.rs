@@ -53,6 +53,29 @@ pub(crate) fn tiny() -> &'static str {
     })
 }
 
+/// The header of the tiny model: its tensors by name.
+pub(crate) fn tiny_header() -> Value {
+    let bytes = std::fs::read(tiny()).expect("the tiny model");
+    let mut header: Value = serde_json::from_slice(&bytes[8..data_start(&bytes)]).expect("a header");
+    header.as_object_mut().expect("an object").remove("__metadata__");
+    header
+}
+
+/// Where the weights of a safetensors file begin.
+pub(crate) fn data_start(bytes: &[u8]) -> usize {
+    8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize
+}
+
+/// A safetensors file of this header and these weights.
+pub(crate) fn with_header(header: &Value, weights: &[u8]) -> Vec<u8> {
+    let mut header = header.to_string();
+    // The weights begin at a multiple of 64.
+    while !(8 + header.len()).is_multiple_of(64) {
+        header.push(' ');
+    }
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), weights].concat()
+}
+
 /// A file with the first 1500 bytes of the text that the demo model was not trained on.
 pub(crate) fn heldout(folder: &Folder) -> String {
     let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/heldout.txt");

@@ -49,6 +49,16 @@ fn logits_are_the_same_by_every_way() {
 }
 
 #[test]
+fn every_file_format_holds_the_same_model() {
+    let expected = numbers(&logits(artifact(), &[])["logits"]);
+    for name in ["demo.pth", "demo-fp16.pth", "demo-hf"] {
+        let model = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        let found = numbers(&logits(&model, &["--backend", "cranelift"])["logits"]);
+        assert!(difference(&expected, &found) < 2e-6, "{name}");
+    }
+}
+
+#[test]
 fn verify_finds_the_backends_right() {
     let report = json([
         "verify",

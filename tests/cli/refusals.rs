@@ -1,6 +1,6 @@
 //! Bad input of every kind: one clear error that names the thing, exit code 1, no result, no file.
 
-use serde_json::Value;
+use serde_json::json as value;
 
 use crate::harness::*;
 
@@ -79,18 +79,50 @@ fn files_that_are_no_model_are_refused_by_every_command() {
         "huge-header.safetensors",
         [&u64::MAX.to_le_bytes()[..], b"{}"].concat(),
     );
-    folder.file("short-zip.pth", [b"PK\x03\x04", &random[..]].concat());
+    let zip = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tracker.pth"));
+    let zip = zip.expect("the fixture");
+    folder.file("short-zip.pth", &zip[..zip.len() / 2]);
+    folder.file("start-of-zip.pth", [b"PK\x03\x04", &random[..]].concat());
     folder.file(
         "short-pickle.pth",
         b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9",
     );
     let names = folder.names();
-    assert_eq!(names.len(), 11);
+    assert_eq!(names.len(), 12);
     for name in names.iter().map(String::as_str).chain(["missing.pth"]) {
         for (args, _) in readers(name) {
             folder.refuses(args, &[name]);
         }
     }
+}
+
+#[test]
+fn tensors_that_make_no_model_are_named() {
+    let folder = Folder::new();
+    let bytes = std::fs::read(tiny()).expect("the tiny model");
+    let weights = &bytes[data_start(&bytes)..];
+    let refused = |name: &str, change: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {
+        let mut header = tiny_header();
+        change(header.as_object_mut().expect("an object"));
+        let model = folder.file("changed.safetensors", with_header(&header, weights));
+        for command in [&["inspect", &model][..], &["compile", &model, "-o", "out"]] {
+            folder.refuses(command.iter(), &["changed.safetensors", name]);
+        }
+    };
+    let renamed = "blocks.1.att.key.wait";
+    refused("blocks.1.att.key.weight", &|tensors| {
+        let tensor = tensors.remove("blocks.1.att.key.weight").expect("the tensor");
+        tensors.insert(renamed.into(), tensor);
+    });
+    refused("blocks.0.ffn.key.weight", &|tensors| {
+        tensors["blocks.0.ffn.key.weight"]["shape"] = value!([64, 256]);
+    });
+    refused("emb.weight", &|tensors| {
+        tensors["emb.weight"]["dtype"] = value!("I16");
+    });
+    refused("head.weight", &|tensors| {
+        tensors["head.weight"]["data_offsets"] = value!([0, 1u64 << 60]);
+    });
 }
 
 #[test]
@@ -193,11 +225,11 @@ fn weights_that_are_no_numbers_are_found() {
     let folder = Folder::new();
     let mut bytes = std::fs::read(tiny()).expect("the tiny model");
     let name = "blocks.1.ffn.key.weight";
-    let header_len = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + header_len]).expect("a header");
-    let start = header[name]["data_offsets"][0].as_u64().expect("an offset") as usize;
+    let start = tiny_header()[name]["data_offsets"][0]
+        .as_u64()
+        .expect("an offset") as usize;
     // Element 5 of a bf16 tensor becomes a NaN.
-    let at = 8 + header_len + start + 10;
+    let at = data_start(&bytes) + start + 10;
     bytes[at..at + 2].copy_from_slice(&0x7FC0u16.to_le_bytes());
     let model = folder.file("nan.safetensors", bytes);
 
