@@ -158,6 +158,8 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
         rows: 1,
         outputs: STREAMS,
         lanes,
+        unroll,
+        prefetch,
     };
     let near_block = i64::from(lanes).max(STREAMS);
     let block = |m: &Buffers<'_>| if m.is_curved() { near_block } else { STREAMS };
@@ -208,6 +210,10 @@ struct Tile {
     outputs: i64,
     /// Products that are added lane by lane.
     lanes: u32,
+    /// Independent accumulators for each output of each token.
+    unroll: i64,
+    /// Whether the weights come from memory rather than from a cache.
+    prefetch: bool,
 }
 
 /// Tiles of outputs that a prefill task computes for all tokens: as many as make whole vectors of outputs.
@@ -225,6 +231,8 @@ fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
         rows,
         outputs,
         lanes: s.lanes(),
+        unroll: 1,
+        prefetch: false,
     };
     let block = tile.outputs * TILES_A_TASK;
     let tasks: Vec<i64> = members.iter().map(|m| n_blocks(m.outputs, block)).collect();
@@ -274,8 +282,8 @@ impl Buffers<'_> {
                 w: self.w,
                 n: self.inputs,
                 lanes: size.lanes,
-                unroll: 1,
-                prefetch: false,
+                unroll: size.unroll,
+                prefetch: size.prefetch,
             };
             for (i, row) in (0..).zip(dot.emit(b, &xs, &ws)) {
                 for (j, sum) in (0..).zip(row) {
