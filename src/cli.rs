@@ -155,7 +155,7 @@ pub(crate) struct Compile {
 #[group(required = true, multiple = false)]
 pub(crate) struct Prompt {
     /// The prompt
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// A file with the prompt
     #[arg(long, value_name = "FILE")]
@@ -187,7 +187,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) chat: bool,
     /// Stop when this text appears; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Vec<String>,
     /// Vocabulary file (lines of `id repr length`). Default: by the model's vocabulary size
     #[arg(long, value_name = "FILE")]
@@ -376,7 +376,7 @@ pub(crate) struct Tokenize {
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
     /// The text
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
     /// A file with the text
     #[arg(long, value_name = "FILE")]

@@ -16,13 +16,16 @@ use crate::pipeline::Fuel;
 /// %z = add %x, %q
 /// ```
 pub(crate) fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> {
-    for node in graph.topological() {
+    let order = graph.topological();
+    for &node in &order {
         if !matches!(graph.op(node), Op::TokenShift(_)) {
             continue;
         }
-        let Some(mixes) = interpolations(graph, node) else {
+        let Some(mut mixes) = interpolations(graph, node) else {
             continue;
         };
+        // In the order of the text, whatever the history of the graph.
+        mixes.sort_by_key(|m| order.iter().position(|&n| n == m.result.node));
         if !fuel.take() {
             continue;
         }

@@ -23,7 +23,13 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     let start = Instant::now();
     let to_stdout = args.output.as_os_str() == "-";
     if to_stdout && matches!(args.emit, Emit::Artifact | Emit::Obj) {
-        bail!("`--emit {:?}` is not text: give a file with -o", args.emit);
+        bail!("an artifact or object is not text: give a file with -o");
+    }
+    if same_file(&args.model, &args.output) {
+        bail!(
+            "`{}` is the checkpoint itself: give another file with -o",
+            args.output.display()
+        );
     }
     let model = engine::open_checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
@@ -111,6 +117,11 @@ fn artifact(model: &Arc<Model>, options: &mut Options<'_>, path: &Path) -> Resul
     }
     bar.finish_and_clear();
     Ok(writer.finish()?)
+}
+
+/// Whether two paths lead to one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Writes a file that appears whole or not at all.

@@ -75,6 +75,16 @@ pub enum Listing {
     Clif,
 }
 
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Listing::Asm => "assembly",
+            Listing::Llvm => "LLVM IR",
+            Listing::Clif => "Cranelift IR",
+        })
+    }
+}
+
 /// Why code could not be produced.
 #[derive(Debug, thiserror::Error)]
 pub enum LowerError {
@@ -97,7 +107,7 @@ pub enum LowerError {
         reason: String,
     },
     /// The backend has no such listing.
-    #[error("backend `{backend}` cannot print {listing:?}")]
+    #[error("backend `{backend}` cannot print {listing}")]
     Listing {
         /// The backend.
         backend: &'static str,
