@@ -103,7 +103,7 @@ fn listings_show_every_kernel() {
     let error = CraneliftBackend
         .listing(&kernels, &targets()[0], Listing::Llvm)
         .expect_err("no LLVM IR");
-    assert_eq!(error.to_string(), "backend `cranelift` cannot print Llvm");
+    assert_eq!(error.to_string(), "backend `cranelift` cannot print LLVM IR");
 }
 
 /// Cranelift moves a load that it may move out of all loops that leave its position alone, past tests that keep the

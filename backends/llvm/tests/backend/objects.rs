@@ -160,7 +160,7 @@ fn listings_show_every_kernel() {
         let error = LlvmBackend
             .listing(&kernels, &target, Listing::Clif)
             .expect_err("no Cranelift IR");
-        assert_eq!(error.to_string(), "backend `llvm` cannot print Clif");
+        assert_eq!(error.to_string(), "backend `llvm` cannot print Cranelift IR");
     }
 }
 
