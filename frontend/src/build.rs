@@ -67,6 +67,9 @@ pub fn build(model: &Model, logits: Logits, probes: bool) -> Result<Graph, Graph
 
 /// The tuned value of a part of the state before any token: the name of the weight and a graph with it as its only
 /// output, `[1, H, N, N]`. `None` means zeros.
+///
+/// State tuning of RWKV-7 (RWKV-PEFT) stores `time_state` as \[value\]\[key\], the order of the state itself, so it is taken
+/// as it is. Loaders of RWKV-5 and RWKV-6 transpose theirs, because the state of those is \[key\]\[value\].
 pub fn initial_state(model: &Model, state: &str) -> Result<Option<(String, Graph)>, GraphError> {
     let Some(block) = state.strip_suffix(".wkv") else {
         return Ok(None);
