@@ -18,7 +18,7 @@ fn check(page: &str, expected: &str) {
 
 #[test]
 fn ops() {
-    check("ops.md", &rwkvc_ir::graph::ops::reference());
+    check("ops.md", &rwkvc_ir::graph::reference());
 }
 
 #[test]
