@@ -19,7 +19,11 @@ pub(crate) fn constants(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphE
         let known: Vec<Option<f64>> = operands.iter().map(|&v| constant(graph, v)).collect();
         let result = graph.value(node, 0);
         let all: Option<Vec<f64>> = known.iter().copied().collect();
-        if let (Some(value), true) = (all.and_then(|c| apply(graph.op(node), &c)), !operands.is_empty()) {
+        // A constant is a finite number; what overflows stays as it is.
+        let value = all
+            .and_then(|c| apply(graph.op(node), &c))
+            .filter(|v| v.is_finite());
+        if let (Some(value), true) = (value, !operands.is_empty()) {
             if fuel.take() {
                 let folded = graph.add(Op::Const(Const { value }), &[])?[0];
                 graph.replace_uses(result, folded)?;

@@ -63,6 +63,9 @@ fn interpolations(graph: &Graph, shift: NodeId) -> Option<Vec<Interpolation>> {
             let [(sum, _)] = graph.users(product)[..] else {
                 return None;
             };
+            if graph.is_output(product) {
+                return None;
+            }
             let base =
                 matches!(graph.op(sum), Op::Add(_)).then(|| other(&graph.operands(sum), product))??;
             if base != x || graph.ty(mix).shape != graph.ty(x).shape[2..] {

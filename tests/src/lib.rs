@@ -1,1 +1,19 @@
-//! rwkvc-tests
+//! What the suites share.
+//!
+//! For whole models: those that come with the project and their goldens, random ones of any shape, and one way to compile
+//! and run each on every backend, fused and unfused. A suite that runs over [`cases::cases`] covers a new backend at once.
+//!
+//! For plans and kernels: running them without the runtime, random values, and the headers of filetests. A filetest is IR
+//! text whose header says what to do with it; `tests/filetests` has them, one folder for each kind.
+
+pub mod cases;
+pub mod fixtures;
+pub mod header;
+pub mod interpret;
+pub mod native;
+pub mod numbers;
+pub mod random;
+pub mod reference;
+pub mod session;
+pub mod tolerance;
+pub mod values;

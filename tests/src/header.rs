@@ -1,0 +1,124 @@
+//! Filetests: comments that say what to do, then IR.
+//!
+//! ```text
+//! ; test passes cse, dce
+//! ; Of equal ops on equal operands only the first is computed.
+//! func @f(…) …
+//! ```
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `; test WHAT` | what to do: `passes NAME, NAME` or `run` |
+//! | `; fuel N` | at most so many rewrites |
+//! | `; unchanged` | the passes must leave the graph as it is |
+//! | `; tolerance T` | how far results may be from the reference |
+//! | `; sizes A=1 B=40` | read the text with `$A` and `$B` replaced; each such line is a test |
+//!
+//! Other comments are for people, and become part of the documentation.
+
+use std::path::Path;
+
+use crate::tolerance::Tolerance;
+
+/// One filetest.
+#[derive(Clone, Debug, Default)]
+pub struct FileTest {
+    /// The name of the file, without its ending.
+    pub name: String,
+    /// What to do.
+    pub test: String,
+    /// The most rewrites.
+    pub fuel: Option<u64>,
+    /// Whether nothing may happen.
+    pub unchanged: bool,
+    /// How far results may be from the reference.
+    pub tolerance: Option<Tolerance>,
+    /// What it shows, for people.
+    pub prose: String,
+    /// The lines of the header, as they are.
+    pub header: String,
+    /// The IR.
+    pub body: String,
+    sizes: Vec<Vec<(String, String)>>,
+}
+
+impl FileTest {
+    /// Reads a file.
+    ///
+    /// # Panics
+    /// If it cannot be read or its header makes no sense.
+    pub fn read(path: &Path) -> Self {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self::parse(&name, &text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// Every file of a folder with this ending, by name.
+    ///
+    /// # Panics
+    /// As [`read`](Self::read).
+    pub fn read_all(folder: &Path, ending: &str) -> Vec<Self> {
+        let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let mut paths: Vec<_> = entries
+            .map(|e| e.expect("an entry of a folder").path())
+            .filter(|p| p.extension().is_some_and(|e| e == ending))
+            .collect();
+        paths.sort();
+        paths.iter().map(|p| Self::read(p)).collect()
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let mut file = FileTest {
+            name: name.into(),
+            ..FileTest::default()
+        };
+        let mut prose = vec![];
+        let mut rest = text;
+        while let Some((line, after)) = rest.split_once('\n')
+            && let Some(comment) = line.strip_prefix(';')
+        {
+            rest = after;
+            file.header += line;
+            file.header.push('\n');
+            let comment = comment.trim();
+            let (word, argument) = comment.split_once(' ').unwrap_or((comment, ""));
+            match word {
+                "test" => file.test = argument.into(),
+                "fuel" => file.fuel = Some(argument.parse().map_err(|e| format!("fuel: {e}"))?),
+                "unchanged" => file.unchanged = true,
+                "tolerance" => file.tolerance = Some(argument.parse()?),
+                "sizes" => {
+                    let pair = |p: &str| p.split_once('=').map(|(n, v)| (format!("${n}"), v.to_owned()));
+                    let pairs: Option<Vec<_>> = argument.split_whitespace().map(pair).collect();
+                    file.sizes.push(pairs.ok_or("sizes, expected `NAME=NUMBER …`")?);
+                }
+                _ => prose.push(comment),
+            }
+        }
+        file.prose = prose.join(" ");
+        file.body = rest.into();
+        Ok(file)
+    }
+
+    /// The passes to run, if the test is `passes`.
+    pub fn passes(&self) -> Option<Vec<&str>> {
+        let names = self.test.strip_prefix("passes ")?;
+        Some(names.split(',').map(str::trim).collect())
+    }
+
+    /// What to call it and the IR, for each line of sizes; one without any if there are none.
+    pub fn instances(&self) -> Vec<(String, String)> {
+        if self.sizes.is_empty() {
+            return vec![(self.name.clone(), self.body.clone())];
+        }
+        let instance = |sizes: &Vec<(String, String)>| {
+            let (mut name, mut text) = (self.name.clone(), self.body.clone());
+            for (variable, size) in sizes {
+                name += &format!(" {variable}={size}");
+                text = text.replace(variable, size);
+            }
+            (name, text)
+        };
+        self.sizes.iter().map(instance).collect()
+    }
+}

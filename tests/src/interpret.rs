@@ -1,0 +1,240 @@
+//! Runs a plan launch by launch, on any [`Machine`]: the evaluator of kernels, or code of a backend.
+//!
+//! Every launch gets copies of exactly its buffers, so an access beyond the end of one is found even where other values
+//! lie there. What a kernel is to write holds NaN before.
+//!
+//! ```text
+//! let mut run = Interpreter::new(&plan, &params)?;
+//! run.set_state("blocks.0.att.wkv", &values);
+//! run.call(0, &[5, 1, 3], &Evaluator)?;
+//! for (name, values) in run.outputs(0) { … }
+//! ```
+
+use rwkvc_ir::graph::eval::{ParamSource, eval_const};
+use rwkvc_ir::kernel::{Access, Kernel, Param};
+use rwkvc_passes::plan::{Launch, Place, Plan, Source, Weight};
+
+/// A launch as a machine sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'p> {
+    /// Index of the kernel in the plan.
+    pub index: usize,
+    /// The kernel.
+    pub kernel: &'p Kernel,
+    /// What it computes, for people.
+    pub label: &'p str,
+    /// Tokens of the call.
+    pub tokens: i64,
+}
+
+/// What runs kernels.
+pub trait Machine {
+    /// Runs all iterations of a kernel. A buffer has exactly the bytes of its parameter.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn launch(&self, call: &Call<'_>, buffers: &mut [Vec<u8>]) -> Result<(), String>;
+}
+
+/// The reference evaluator of kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluator;
+
+impl Machine for Evaluator {
+    fn launch(&self, call: &Call<'_>, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+        rwkvc_ir::kernel::eval::run(call.kernel, buffers, call.tokens).map_err(|e| e.to_string())
+    }
+}
+
+/// The memory of one caller of a plan.
+#[derive(Clone, Debug)]
+pub struct Interpreter<'p> {
+    plan: &'p Plan,
+    weights: Vec<Vec<u8>>,
+    state: Vec<u8>,
+    arena: Vec<u8>,
+    tokens: Vec<u8>,
+    logits: Vec<u8>,
+}
+
+/// Bytes that are NaN as f32, and far from any table as i32.
+const UNDEFINED: u8 = 0xff;
+
+impl<'p> Interpreter<'p> {
+    /// A fresh state, with weights from `params`.
+    ///
+    /// # Errors
+    /// If a weight is missing or cannot be computed.
+    pub fn new(plan: &'p Plan, params: &dyn ParamSource) -> Result<Self, String> {
+        let weights = plan
+            .weights
+            .iter()
+            .map(|w| bytes_of(w, params).map_err(|e| format!("weight `{}`: {e}", w.name)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut state = vec![];
+        for slot in &plan.state {
+            match slot.init {
+                Some(weight) => state.extend_from_slice(&weights[weight]),
+                None => state.resize(state.len() + 4 * slot.shape.iter().product::<usize>(), 0),
+            }
+        }
+        Ok(Interpreter {
+            plan,
+            weights,
+            state,
+            arena: vec![UNDEFINED; plan.arena_bytes as usize],
+            tokens: vec![],
+            logits: vec![],
+        })
+    }
+
+    /// Sets a part of the state.
+    ///
+    /// # Panics
+    /// If there is no such part, or it has another size.
+    pub fn set_state(&mut self, name: &str, values: &[f64]) {
+        let range = self.state_range(name).expect("a part of the state");
+        assert_eq!(range.len(), 4 * values.len(), "elements of `{name}`");
+        let part = self.state[range].as_chunks_mut::<4>().0;
+        for (bytes, value) in part.iter_mut().zip(values) {
+            *bytes = (*value as f32).to_le_bytes();
+        }
+    }
+
+    fn state_range(&self, name: &str) -> Option<std::ops::Range<usize>> {
+        let slot = self.plan.state.iter().find(|s| s.name == name)?;
+        let start = 4 * slot.offset as usize;
+        Some(start..start + 4 * slot.shape.iter().product::<usize>())
+    }
+
+    /// Runs one program of the plan.
+    ///
+    /// # Errors
+    /// If a launch fails, or its buffers overlap where it writes.
+    pub fn call(&mut self, program: usize, tokens: &[u32], machine: &dyn Machine) -> Result<(), String> {
+        let program = &self.plan.programs[program];
+        self.tokens = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
+        self.logits.clear();
+        self.arena.fill(UNDEFINED);
+        let tokens = tokens.len() as i64;
+        for launch in &program.launches {
+            self.launch(launch, tokens, machine)
+                .map_err(|e| format!("`{}`: {e}", launch.label))?;
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, launch: &Launch, tokens: i64, machine: &dyn Machine) -> Result<(), String> {
+        let kernel: &'p Kernel = &self.plan.kernels[launch.kernel];
+        if launch.grid != kernel.grid || launch.args.len() != kernel.params.len() {
+            return Err(format!("the launch does not fit kernel `{}`", kernel.name));
+        }
+        check_overlaps(launch, &kernel.params, tokens)?;
+        let mut buffers = vec![];
+        for (place, param) in launch.args.iter().zip(&kernel.params) {
+            let bytes = self.bytes(place, param, tokens)?;
+            buffers.push(match param.access {
+                Access::Write => vec![UNDEFINED; bytes.len()],
+                Access::Read | Access::ReadWrite => bytes.to_vec(),
+            });
+        }
+        let call = Call {
+            index: launch.kernel,
+            kernel,
+            label: &launch.label,
+            tokens,
+        };
+        machine.launch(&call, &mut buffers)?;
+        for ((place, param), buffer) in launch.args.iter().zip(&kernel.params).zip(buffers) {
+            if param.access != Access::Read {
+                self.bytes(place, param, tokens)?.copy_from_slice(&buffer);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of an argument.
+    fn bytes(&mut self, place: &Place, param: &Param, tokens: i64) -> Result<&mut [u8], String> {
+        let len = length(param, tokens);
+        let (memory, offset) = match *place {
+            Place::Weight(index) => (&mut self.weights[index], 0),
+            Place::State(offset) => (&mut self.state, offset as usize),
+            Place::Arena(offset) => (&mut self.arena, offset as usize),
+            Place::Tokens => (&mut self.tokens, 0),
+            Place::Logits => {
+                if self.logits.len() < len {
+                    self.logits.resize(len, UNDEFINED);
+                }
+                (&mut self.logits, 0)
+            }
+        };
+        let has = memory.len();
+        memory
+            .get_mut(offset..offset + len)
+            .ok_or_else(|| format!("`{}` is {len} bytes at {place:?}, which has {has}", param.name))
+    }
+
+    /// What the last call of this program left: logits, the state and the probes, by name.
+    pub fn outputs(&self, program: usize) -> Vec<(String, Vec<f64>)> {
+        let floats = |bytes: &[u8]| {
+            let values = bytes.as_chunks::<4>().0.iter();
+            values.map(|b| f64::from(f32::from_le_bytes(*b))).collect()
+        };
+        let mut outputs = vec![("logits".to_owned(), floats(&self.logits))];
+        for slot in &self.plan.state {
+            let range = self.state_range(&slot.name).expect("it is there");
+            outputs.push((slot.name.clone(), floats(&self.state[range])));
+        }
+        let tokens = (self.tokens.len() / 4) as i64;
+        for (name, offset, len) in &self.plan.programs[program].probes {
+            let (start, len) = (*offset as usize, 4 * len.at(tokens) as usize);
+            outputs.push((name.clone(), floats(&self.arena[start..start + len])));
+        }
+        outputs
+    }
+}
+
+fn length(param: &Param, tokens: i64) -> usize {
+    param.len.at(tokens) as usize * param.dtype.size()
+}
+
+/// What is written overlaps nothing else that the launch touches.
+fn check_overlaps(launch: &Launch, params: &[Param], tokens: i64) -> Result<(), String> {
+    let range = |i: usize| match launch.args[i] {
+        Place::State(offset) | Place::Arena(offset) => offset..offset + length(&params[i], tokens) as u64,
+        Place::Weight(_) | Place::Tokens | Place::Logits => 0..1,
+    };
+    let same_memory = |i: usize, j: usize| match (launch.args[i], launch.args[j]) {
+        (Place::State(_), Place::State(_)) | (Place::Arena(_), Place::Arena(_)) => true,
+        (a, b) => a == b,
+    };
+    for i in (0..params.len()).filter(|&i| params[i].access != Access::Read) {
+        for j in (0..params.len()).filter(|&j| j != i && same_memory(i, j)) {
+            let (a, b) = (range(i), range(j));
+            if a.start < b.end && b.start < a.end {
+                let (a, b) = (&params[i].name, &params[j].name);
+                return Err(format!("`{a}` is written and overlaps `{b}`"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The elements of a weight buffer.
+fn bytes_of(weight: &Weight, params: &dyn ParamSource) -> Result<Vec<u8>, String> {
+    match &weight.source {
+        Source::Stored(name) => {
+            let view = params.param(name).ok_or("there is no such weight")?;
+            Ok(view.bytes.to_vec())
+        }
+        Source::Computed(graph) => {
+            let (_, value) = graph.outputs().first().ok_or("its graph has no output")?;
+            let tensor = eval_const(graph, *value, params).map_err(|e| e.to_string())?;
+            let mut bytes = vec![0; tensor.values().len() * weight.dtype.size()];
+            for (i, &x) in tensor.values().iter().enumerate() {
+                weight.dtype.write(&mut bytes, i, x.into());
+            }
+            Ok(bytes)
+        }
+    }
+}

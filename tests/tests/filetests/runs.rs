@@ -1,0 +1,189 @@
+//! Files of `filetests/run`: planned for several machines, fused and unfused, and run by the evaluator of kernels and
+//! every backend. Kernels agree bit by bit with their evaluator; results are close to those of the graph in f64.
+
+use std::collections::HashSet;
+
+use rwkvc::backends;
+use rwkvc_backend_api::Features;
+use rwkvc_ir::graph::eval::eval;
+use rwkvc_ir::graph::ops::OPS;
+use rwkvc_ir::graph::{Graph, parse, verify};
+use rwkvc_ir::kernel::Kernel;
+use rwkvc_passes::pipeline::{Fuel, Selection, run};
+use rwkvc_passes::plan::{Plan, Shape, plan};
+use rwkvc_tests::header::FileTest;
+use rwkvc_tests::interpret::{Call, Evaluator, Interpreter, Machine};
+use rwkvc_tests::native::Native;
+use rwkvc_tests::tolerance::Tolerance;
+use rwkvc_tests::values::Values;
+
+use super::folder;
+
+/// Lanes and registers of SSE or NEON, AVX2 and AVX-512, and a mixture that no machine has.
+const MACHINES: [(u32, u32); 4] = [(4, 16), (8, 16), (16, 32), (4, 32)];
+
+/// Tokens of a call: one, and around the tiles of every schedule.
+const TOKENS: [usize; 6] = [1, 2, 3, 5, 7, 33];
+
+/// One way to run a graph.
+struct Variant {
+    name: String,
+    plan: Plan,
+    /// Whether it is planned for single tokens.
+    decode: bool,
+}
+
+#[test]
+fn results_are_those_of_the_graph() {
+    let files = FileTest::read_all(&folder("run"), "rwir");
+    // Code generation takes most of the time.
+    let (even, odd): (Vec<_>, Vec<_>) = files.iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    std::thread::scope(|scope| {
+        for half in [even, odd] {
+            scope.spawn(move || half.into_iter().for_each(|(_, file)| check(file)));
+        }
+    });
+}
+
+fn check(file: &FileTest) {
+    assert_eq!(file.test, "run", "{}", file.name);
+    let tolerance = file
+        .tolerance
+        .unwrap_or_else(|| panic!("{}: no tolerance", file.name));
+    for (name, text) in file.instances() {
+        let graph = verify(parse(&text).unwrap_or_else(|e| panic!("{name}: {e} (lines after the header)")))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let canonical = graph.to_string();
+        let again = parse(&canonical).expect("printed text parses");
+        assert_eq!(again.to_string(), canonical, "{name}: round trip");
+
+        let variants = variants(&name, &graph);
+        let kernels: Vec<Vec<&Kernel>> = variants
+            .iter()
+            .map(|v| v.plan.kernels.iter().map(|k| &**k).collect())
+            .collect();
+        let natives: Vec<(&str, Vec<Native>)> = backends::all()
+            .into_iter()
+            .map(|b| {
+                let code = Native::compile(b, &kernels);
+                (b.name(), code.unwrap_or_else(|e| panic!("{name}: {e}")))
+            })
+            .collect();
+        for (i, variant) in variants.iter().enumerate() {
+            let natives = natives.iter().map(|(name, all)| (*name, &all[i])).collect();
+            let machine = Agreeing { natives };
+            for time in if variant.decode { &TOKENS[..1] } else { &TOKENS[..] } {
+                compare(&graph, variant, *time, tolerance, &machine);
+            }
+        }
+    }
+}
+
+fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
+    let mut variants = vec![];
+    for time in [None, Some(1)] {
+        let graph = graph.clone().specialise(Some(1), time);
+        let mut seen = HashSet::new();
+        for (fused, selection) in [("unfused", Selection::unfused()), ("fused", Selection::all())] {
+            let mut fuel = Fuel::new(None);
+            let graph = run(graph.clone(), &selection, &mut fuel, &mut |_, _| {})
+                .unwrap_or_else(|e| panic!("{name}, {fused}: {e}"));
+            if !seen.insert(graph.to_string()) {
+                continue;
+            }
+            for (f32_lanes, vector_registers) in MACHINES {
+                let features = Features {
+                    f32_lanes,
+                    vector_registers,
+                    prefetch: f32_lanes == 8,
+                };
+                let shape = Shape {
+                    name: "step",
+                    graph: &graph,
+                    max_tokens: if time.is_some() { 1 } else { 33 },
+                };
+                let shape_name = if time.is_some() { "decode" } else { "prefill" };
+                let name =
+                    format!("{name}, {shape_name}, {fused}, {f32_lanes} lanes, {vector_registers} registers");
+                let plan = plan(&[shape], &features).unwrap_or_else(|e| panic!("{name}: {e}"));
+                variants.push(Variant {
+                    name,
+                    plan,
+                    decode: time.is_some(),
+                });
+            }
+        }
+    }
+    variants
+}
+
+fn compare(graph: &Graph, variant: &Variant, time: usize, tolerance: Tolerance, machine: &dyn Machine) {
+    let values = Values::random(graph, 1, time, time as u64);
+    let fail = |e: String| -> ! { panic!("{}, {time} tokens: {e}", variant.name) };
+    let expected = eval(graph, &values.bindings()).unwrap_or_else(|e| fail(e.to_string()));
+    let mut run = Interpreter::new(&variant.plan, &values.params).unwrap_or_else(|e| fail(e));
+    let mut tokens = vec![];
+    for (name, value) in &values.inputs {
+        match name.as_str() {
+            "tokens" => tokens = value.values().iter().map(|&t| t as u32).collect(),
+            _ => run.set_state(name, value.values()),
+        }
+    }
+    run.call(0, &tokens, machine).unwrap_or_else(|e| fail(e));
+    let outputs = run.outputs(0);
+    for (name, expected) in expected {
+        let Some((_, found)) = outputs.iter().find(|(n, _)| *n == name) else {
+            fail(format!("there is no output `{name}`"));
+        };
+        if let Err(e) = tolerance.check(found, expected.values()) {
+            fail(format!("`{name}`: {e}"));
+        }
+    }
+}
+
+/// The evaluator of kernels, and code that must leave the same bits.
+struct Agreeing<'n> {
+    natives: Vec<(&'static str, &'n Native)>,
+}
+
+impl Machine for Agreeing<'_> {
+    fn launch(&self, call: &Call<'_>, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+        let before = buffers.to_vec();
+        Evaluator.launch(call, buffers)?;
+        for (name, native) in &self.natives {
+            let mut found = before.clone();
+            native.launch(call, &mut found)?;
+            for ((found, expected), param) in found.iter().zip(&*buffers).zip(&call.kernel.params) {
+                let size = param.dtype.size();
+                if let Some(at) = (0..found.len()).find(|&i| found[i] != expected[i]) {
+                    let i = at / size;
+                    return Err(format!(
+                        "{name}: element {i} of `{}` is {}, by the evaluator {}\n{}",
+                        param.name,
+                        param.dtype.read(found, i),
+                        param.dtype.read(expected, i),
+                        call.kernel
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn every_op_has_a_filetest() {
+    let mut seen = HashSet::new();
+    for file in FileTest::read_all(&folder("run"), "rwir") {
+        let (_, text) = &file.instances()[0];
+        let graph = parse(text).unwrap_or_else(|e| panic!("{}: {e}", file.name));
+        seen.extend(graph.topological().into_iter().map(|n| graph.op(n).mnemonic()));
+    }
+    for op in OPS {
+        assert!(
+            seen.contains(op.mnemonic),
+            "no file of filetests/run has `{}`",
+            op.mnemonic
+        );
+    }
+}
