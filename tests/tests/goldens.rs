@@ -1,19 +1,14 @@
-//! Whole models against golden files, on every backend, fused and unfused, decode and prefill.
+//! Whole models against golden files, on every backend, fused and unfused, by every program.
 //!
 //! The goldens come from a float64 implementation of the published equations and from the official package in f32.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
 use rwkvc::backends;
-use rwkvc::compile::Options;
-use rwkvc::engine;
-use rwkvc_backend_api::{Backend, Target};
-use rwkvc_frontend::model::Model;
-use rwkvc_passes::pipeline::Selection;
+use rwkvc_runtime::State;
 use rwkvc_runtime::manifest::ProgramKind;
-use rwkvc_runtime::{State, WorkspaceOptions};
-use safetensors::SafeTensors;
+use rwkvc_tests::cases::{Case, PROGRAMS, cases};
+use rwkvc_tests::fixtures::{Golden, open};
+use rwkvc_tests::numbers::{difference, largest};
+use rwkvc_tests::session::Session;
 
 /// Largest difference of a logit from the float64 golden. The official package in f32 is within 1.7e-5; a wrong epsilon
 /// of the group norm would show as 1e-4.
@@ -22,140 +17,69 @@ const LOGITS: f64 = 2e-5;
 /// Largest difference of a part of the state, relative to its largest value.
 const STATE: f64 = 2e-6;
 
-fn fixture(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    match name {
-        "demo.safetensors" => root.join("../models/demo.safetensors"),
-        _ => root.join("fixtures").join(name),
-    }
-}
+/// Lengths of prompts: around one token, around a chunk of the prefill program, and more than one chunk.
+const PROMPTS: [usize; 8] = [1, 2, 3, 31, 127, 128, 129, 200];
 
-/// A golden file.
-struct Golden(Vec<u8>);
-
-impl Golden {
-    fn open(name: &str) -> Self {
-        Golden(std::fs::read(fixture(name)).expect("the fixture is there"))
-    }
-
-    fn floats(&self, name: &str) -> Vec<f64> {
-        let file = SafeTensors::deserialize(&self.0).expect("a sound file");
-        let tensor = file.tensor(name).expect("the golden is there");
-        let bytes = tensor.data();
-        match tensor.dtype() {
-            safetensors::Dtype::F64 => bytes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|b| f64::from_le_bytes(*b))
-                .collect(),
-            _ => bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b).into())
-                .collect(),
+fn golden(model: &str, golden: &str, reference: &str, has_state: bool) {
+    let golden = Golden::open(golden);
+    let (tokens, expected) = (golden.tokens("tokens"), golden.floats(reference));
+    let model = open(model);
+    for case in cases() {
+        let code = case.load(&model, &PROGRAMS);
+        let mut one = Session::new(&code, 1);
+        let decoded = one.decode(&tokens);
+        check_logits(&format!("{case}, decode"), &decoded, &expected);
+        let mut chunks = Session::new(&code, 1);
+        let scored = chunks.score(&tokens);
+        check_logits(&format!("{case}, score"), &scored, &expected);
+        if has_state {
+            check_state(&format!("{case}, decode"), &one.state, &golden);
+            check_state(&format!("{case}, score"), &chunks.state, &golden);
         }
-    }
-
-    fn tokens(&self) -> Vec<u32> {
-        let file = SafeTensors::deserialize(&self.0).expect("a sound file");
-        let tensor = file.tensor("tokens").expect("the golden is there");
-        tensor
-            .data()
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| u32::from_le_bytes(*b))
-            .collect()
+        let vocab = code.vocab();
+        for length in PROMPTS.into_iter().filter(|&n| n <= tokens.len()) {
+            let last = Session::new(&code, 1).prefill(&tokens[..length]);
+            let expected = &expected[(length - 1) * vocab..length * vocab];
+            check_logits(&format!("{case}, prefill of {length}"), &last, expected);
+        }
+        any_number_of_threads(&case, &code, &tokens[..tokens.len().min(140)], &decoded, &scored);
     }
 }
 
-fn load(
-    model: &Arc<Model>,
-    backend: &'static dyn Backend,
-    passes: Selection,
-    program: ProgramKind,
-) -> rwkvc_runtime::Model {
-    let mut options = Options {
-        backend,
-        target: Target::host(),
-        passes,
-        fuel: None,
-        programs: vec![program],
-        probes: false,
-        after_pass: &mut |_, _| {},
-    };
-    engine::load(model, &mut options).expect("the model compiles")
+fn check_logits(name: &str, found: &[f32], expected: &[f64]) {
+    let found = difference(found, expected);
+    assert!(found <= LOGITS, "{name}: logits differ by {found:e}");
 }
 
-/// Logits of every token and the final state.
-fn run(
+/// The number of threads must not change a bit.
+fn any_number_of_threads(
+    case: &Case,
     code: &rwkvc_runtime::Model,
-    program: ProgramKind,
     tokens: &[u32],
-    threads: usize,
-) -> (Vec<f64>, State) {
-    let mut workspace = code
-        .workspace(&WorkspaceOptions { threads, pin: false })
-        .expect("memory");
-    let mut state = code.new_state().expect("memory");
-    let mut logits = vec![];
-    if program == ProgramKind::Decode {
-        for &token in tokens {
-            let row = code.step(&mut workspace, &mut state, token).expect("a step");
-            logits.extend(row.iter().map(|&x| f64::from(x)));
-        }
-    } else {
-        code.score(&mut workspace, &mut state, tokens, &mut |_, row| {
-            logits.extend(row.iter().map(|&x| f64::from(x)))
-        })
-        .expect("a run");
-    }
-    (logits, state)
-}
-
-fn difference(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len(), "as many values");
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| {
-            if (a - b).is_nan() {
-                f64::INFINITY
-            } else {
-                (a - b).abs()
-            }
-        })
-        .fold(0.0, f64::max)
-}
-
-fn variants() -> [(&'static str, Selection); 2] {
-    [("fused", Selection::all()), ("unfused", Selection::unfused())]
-}
-
-fn golden(model_file: &str, golden_file: &str, reference: &str, has_state: bool) {
-    let golden = Golden::open(golden_file);
-    let (tokens, expected) = (golden.tokens(), golden.floats(reference));
-    let model = engine::open_checkpoint(&fixture(model_file)).expect("the model opens");
-    for backend in backends::all() {
-        for (variant, passes) in variants() {
-            for program in [ProgramKind::Decode, ProgramKind::Score] {
-                let name = format!("{model_file}, {}, {variant}, {program}", backend.name());
-                let code = load(&model, backend, passes.clone(), program);
-                let (logits, state) = run(&code, program, &tokens, 1);
-                let found = difference(&logits, &expected);
-                assert!(found <= LOGITS, "{name}: logits differ by {found:e}");
-                if has_state {
-                    check_state(&name, &state, &golden);
-                }
-                let (again, _) = run(&code, program, &tokens[..tokens.len().min(50)], 3);
-                assert_eq!(
-                    again,
-                    logits[..again.len()],
-                    "{name}: three threads give other bits than one"
-                );
-            }
-        }
+    decoded: &[f32],
+    scored: &[f32],
+) {
+    let n = tokens.len() * code.vocab();
+    let prompt = Session::new(code, 1).prefill(tokens);
+    for threads in [1, 2, 3] {
+        assert_eq!(
+            Session::new(code, threads).decode(tokens),
+            decoded[..n],
+            "{case}, decode on {threads} threads"
+        );
+        assert_eq!(
+            Session::new(code, threads).prefill(tokens),
+            prompt,
+            "{case}, prefill on {threads} threads"
+        );
+        // Chunks begin at the same tokens, whatever follows.
+        let whole = tokens.len() / 32 * 32;
+        let rows = Session::new(code, threads).score(&tokens[..whole]);
+        assert_eq!(
+            rows,
+            scored[..whole * code.vocab()],
+            "{case}, score on {threads} threads"
+        );
     }
 }
 
@@ -165,21 +89,13 @@ fn check_state(name: &str, state: &State, golden: &Golden) {
         ("att.wkv", "state_att_kv_f64"),
         ("ffn.x_prev", "state_ffn_x_prev"),
     ] {
-        let found: Vec<f64> = state
-            .slots()
-            .iter()
-            .filter(|s| s.name.ends_with(part))
-            .flat_map(|s| {
-                state
-                    .slot(&s.name)
-                    .expect("the slot is there")
-                    .iter()
-                    .map(|&x| f64::from(x))
-            })
+        let slots = state.slots().iter().filter(|s| s.name.ends_with(part));
+        let found: Vec<f32> = slots
+            .flat_map(|s| state.slot(&s.name).expect("the slot is there"))
+            .copied()
             .collect();
         let expected = golden.floats(key);
-        let largest = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
-        let relative = difference(&found, &expected) / largest;
+        let relative = difference(&found, &expected) / largest(&expected);
         assert!(
             relative <= STATE,
             "{name}: {part} differs by {relative:e} of its largest value"
@@ -210,7 +126,6 @@ fn deep_embed() {
 #[test]
 fn every_file_format_gives_the_same_bits() {
     let tokens: Vec<u32> = (0..40).map(|i| i * 37 % 96).collect();
-    let backend = backends::all()[0];
     let families: [&[&str]; 2] = [
         &["demo.safetensors", "demo.pth", "demo-fp16.pth", "demo-hf"],
         &[
@@ -220,46 +135,22 @@ fn every_file_format_gives_the_same_bits() {
             "tracker-hf",
         ],
     ];
-    for family in families {
-        let mut first: Option<Vec<f64>> = None;
-        for file in family {
-            let model = engine::open_checkpoint(&fixture(file)).expect("the model opens");
-            let code = load(&model, backend, Selection::all(), ProgramKind::Score);
-            let (logits, _) = run(&code, ProgramKind::Score, &tokens, 1);
-            match &first {
-                None => first = Some(logits),
-                Some(first) => assert_eq!(*first, logits, "{file} gives other logits than {}", family[0]),
-            }
-        }
-    }
-}
-
-#[test]
-fn prefill_of_any_length_ends_like_decode() {
-    let model = engine::open_checkpoint(&fixture("demo.safetensors")).expect("the model opens");
-    let tokens: Vec<u32> = (0..300).map(|i| (i * 7919 % 257) as u32).collect();
     for backend in backends::all() {
-        let decode = load(&model, backend, Selection::all(), ProgramKind::Decode);
-        let prefill = load(&model, backend, Selection::all(), ProgramKind::Prefill);
-        for length in [1, 2, 3, 5, 31, 127, 128, 129, 300] {
-            let (expected, _) = run(&decode, ProgramKind::Decode, &tokens[..length], 1);
-            let mut workspace = prefill
-                .workspace(&WorkspaceOptions {
-                    threads: 2,
-                    pin: false,
-                })
-                .expect("memory");
-            let mut state = prefill.new_state().expect("memory");
-            let found = prefill
-                .prefill(&mut workspace, &mut state, &tokens[..length])
-                .expect("a prefill");
-            let found: Vec<f64> = found.iter().map(|&x| x.into()).collect();
-            let difference = difference(&found, &expected[expected.len() - found.len()..]);
-            assert!(
-                difference <= 2.0 * LOGITS,
-                "{}: {length} tokens differ by {difference:e}",
-                backend.name()
-            );
+        for family in families {
+            let logits = |file: &str| {
+                let code = Case::fused(backend).load(&open(file), &[ProgramKind::Score]);
+                Session::new(&code, 1).score(&tokens)
+            };
+            let first = logits(family[0]);
+            for file in &family[1..] {
+                assert_eq!(
+                    first,
+                    logits(file),
+                    "{file} and {} on {}",
+                    family[0],
+                    backend.name()
+                );
+            }
         }
     }
 }
@@ -270,8 +161,8 @@ fn a_wrong_epsilon_is_beyond_the_tolerance() {
     use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 
     let golden = Golden::open("demo-golden.safetensors");
-    let (tokens, expected) = (golden.tokens(), golden.floats("logits_f64"));
-    let model = engine::open_checkpoint(&fixture("demo.safetensors")).expect("the model opens");
+    let (tokens, expected) = (golden.tokens("tokens"), golden.floats("logits_f64"));
+    let model = open("demo.safetensors");
     let graph = build(&model, Logits::All, false)
         .expect("a graph")
         .specialise(Some(1), None);
@@ -286,12 +177,8 @@ fn a_wrong_epsilon_is_beyond_the_tolerance() {
             }
         }
         let outputs = eval(&graph, &bindings).expect("the graph evaluates");
-        outputs
-            .into_iter()
-            .find(|(name, _)| name == "logits")
-            .expect("logits")
-            .1
-            .into_values()
+        let logits = outputs.into_iter().find(|(name, _)| name == "logits");
+        logits.expect("logits").1.into_values()
     };
     let text = graph.to_string();
     assert!(difference(&logits_of(&text), &expected) <= LOGITS / 10.0);

@@ -1,126 +1,117 @@
-//! Models of any shape: random small configurations, every backend, fused and unfused, decode and chunks, against the f64
-//! evaluator.
+//! Models of any shape: random small configurations with every part that a model may have, on every backend, fused and
+//! unfused, by every program, against the f64 evaluator.
 
 use std::sync::Arc;
 
 use rwkvc::backends;
-use rwkvc::compile::Options;
-use rwkvc::engine::{self, Engine, Reference};
-use rwkvc_backend_api::Target;
-use rwkvc_frontend::generate::{GenerateOptions, generate};
+use rwkvc::engine;
+use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
-use rwkvc_passes::pipeline::Selection;
-use rwkvc_runtime::WorkspaceOptions;
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::State;
+use rwkvc_tests::cases::{Case, PROGRAMS, cases};
+use rwkvc_tests::numbers::{difference, largest};
+use rwkvc_tests::random::{self, Extras, Random};
+use rwkvc_tests::reference::{Expected, evaluate};
+use rwkvc_tests::session::Session;
 
-/// Largest difference of a logit, relative to the largest logit.
+/// Largest difference of a logit or a part of the state, relative to the largest value of its tensor, or to 1.
 const TOLERANCE: f64 = 3e-6;
 
-/// A small generator of numbers, the same at every run.
-struct Random(u64);
-
-impl Random {
-    /// From `low` to `high`, both possible.
-    fn range(&mut self, low: usize, high: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        low + (self.0 >> 33) as usize % (high - low + 1)
-    }
-}
+/// The same for a model of a published depth and width.
+const DEEP_TOLERANCE: f64 = 6e-6;
 
 fn options(random: &mut Random, seed: u64) -> GenerateOptions {
-    let head_size = [4, 8, 16, 20, 32, 64][random.range(0, 5)];
+    let head_size = random.pick(&[4, 8, 16, 20, 32, 64]);
     GenerateOptions {
         n_layers: random.range(1, 3),
-        width: head_size * random.range(1, 3),
+        width: head_size * random.range(1, 4),
         head_size,
         ffn: random.range(1, 150),
-        vocab: random.range(5, 130),
+        vocab: random.range(5, 300),
         ranks: [0; 4].map(|_| random.range(1, 33)),
-        dtype: [DType::F32, DType::F16, DType::BF16][random.range(0, 2)],
+        dtype: random.pick(&[DType::F32, DType::F16, DType::BF16]),
         seed,
-        layer0_value_gate: random.range(0, 1) == 0,
-        has_ln0: random.range(0, 1) == 0,
+        layer0_value_gate: random.coin(),
+        has_ln0: random.coin(),
         zero_share: None,
     }
 }
 
-fn model(options: &GenerateOptions) -> Arc<Model> {
+fn open(file: &[u8]) -> Arc<Model> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("random.safetensors");
-    let mut file = std::fs::File::create(&path).expect("a file");
-    generate(options, &mut file, &mut |_, _| {}).expect("a checkpoint");
+    std::fs::write(&path, file).expect("a file");
     engine::open_checkpoint(&path).expect("a model")
 }
 
-/// Logits of every token.
-fn logits(model: &Arc<Model>, options: &mut Options<'_>, tokens: &[u32], threads: usize) -> Vec<f64> {
-    let code = engine::load(model, options).expect("the model compiles");
-    let mut workspace = code
-        .workspace(&WorkspaceOptions { threads, pin: false })
-        .expect("memory");
-    let mut state = code.new_state().expect("memory");
-    let mut all = vec![];
-    if options.programs == [ProgramKind::Decode] {
-        for &token in tokens {
-            let row = code.step(&mut workspace, &mut state, token).expect("a step");
-            all.extend(row.iter().map(|&x| f64::from(x)));
-        }
-    } else {
-        code.score(&mut workspace, &mut state, tokens, &mut |_, row| {
-            all.extend(row.iter().map(|&x| f64::from(x)))
-        })
-        .expect("a run");
+fn check(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    let found = difference(found, expected);
+    let most = tolerance * largest(expected).max(1.0);
+    assert!(
+        found <= most,
+        "{what} differs by {found:e}, at most {most:e} is expected"
+    );
+}
+
+fn check_state(what: &str, state: &State, expected: &Expected, tolerance: f64) {
+    assert_eq!(state.slots().len(), expected.state.len(), "{what}: as many parts");
+    for (name, values) in &expected.state {
+        let found = state
+            .slot(name)
+            .unwrap_or_else(|| panic!("{what}: no `{name}` in the state"));
+        check(&format!("{what}: {name}"), found, values, tolerance);
     }
-    all
+}
+
+/// By every program.
+fn check_case(what: &str, code: &rwkvc_runtime::Model, tokens: &[u32], expected: &Expected, tolerance: f64) {
+    let mut decode = Session::new(code, 1);
+    check(
+        &format!("{what}: decode"),
+        &decode.decode(tokens),
+        &expected.logits,
+        tolerance,
+    );
+    check_state(&format!("{what}: decode"), &decode.state, expected, tolerance);
+    let mut score = Session::new(code, 2);
+    check(
+        &format!("{what}: score"),
+        &score.score(tokens),
+        &expected.logits,
+        tolerance,
+    );
+    check_state(&format!("{what}: score"), &score.state, expected, tolerance);
+    let mut prefill = Session::new(code, 3);
+    let last = &expected.logits[(tokens.len() - 1) * code.vocab()..];
+    check(
+        &format!("{what}: prefill"),
+        &prefill.prefill(tokens),
+        last,
+        tolerance,
+    );
+    check_state(&format!("{what}: prefill"), &prefill.state, expected, tolerance);
 }
 
 #[test]
 fn random_models_on_every_backend() {
     let mut random = Random(7);
-    for case in 0..12 {
-        let generated = options(&mut random, case);
-        let model = model(&generated);
+    for seed in 0..10 {
+        let generated = options(&mut random, seed);
+        let extras = Extras::draw(&mut random);
+        let model = open(&random::file_with(&generated, extras, &mut random));
         let length = random.range(1, 37);
-        let tokens: Vec<u32> = (0..length)
-            .map(|_| random.range(0, generated.vocab - 1) as u32)
-            .collect();
-        let mut expected = vec![];
-        let mut reference = Reference::new(Arc::clone(&model)).expect("a graph");
-        reference
-            .score(&tokens, &mut |row| {
-                expected.extend(row.iter().map(|&x| f64::from(x)));
-                Ok(())
-            })
-            .expect("the graph evaluates");
-        let largest = expected.iter().fold(1f64, |m, x| m.max(x.abs()));
-        for backend in backends::all() {
-            for (variant, passes) in [("fused", Selection::all()), ("unfused", Selection::unfused())] {
-                for program in [ProgramKind::Decode, ProgramKind::Score] {
-                    let mut options = Options {
-                        backend,
-                        target: Target::host(),
-                        passes: passes.clone(),
-                        fuel: None,
-                        programs: vec![program],
-                        probes: false,
-                        after_pass: &mut |_, _| {},
-                    };
-                    let found = logits(&model, &mut options, &tokens, random.range(1, 3));
-                    assert_eq!(found.len(), expected.len());
-                    for (i, (x, y)) in found.iter().zip(&expected).enumerate() {
-                        let difference = (x - y).abs() / largest;
-                        assert!(
-                            difference <= TOLERANCE,
-                            "{generated:?}, {}, {variant}, {program}: logit {i} is {x}, expected {y}",
-                            backend.name()
-                        );
-                    }
-                }
-            }
+        let tokens = random.tokens(length, generated.vocab);
+        let expected = evaluate(&model, &tokens);
+        for case in cases() {
+            let what = format!("{generated:?}, {extras:?}, {case}");
+            check_case(
+                &what,
+                &case.load(&model, &PROGRAMS),
+                &tokens,
+                &expected,
+                TOLERANCE,
+            );
         }
     }
 }
@@ -128,40 +119,19 @@ fn random_models_on_every_backend() {
 #[test]
 fn a_published_size_in_bf16() {
     // The shape of the 0.1B model but for its vocabulary, which is all table look-up and one product.
-    let generated = GenerateOptions {
+    let preset = GenerateOptions::preset("0.1b").expect("a preset");
+    let model = open(&random::file(&GenerateOptions {
         vocab: 2048,
-        ..GenerateOptions::preset("0.1b").expect("a preset")
-    };
-    let model = model(&generated);
-    let tokens = [1, 77, 2047, 500, 3];
-    let mut expected = vec![];
-    let mut reference = Reference::new(Arc::clone(&model)).expect("a graph");
-    reference
-        .score(&tokens, &mut |row| {
-            expected.extend(row.iter().map(|&x| f64::from(x)));
-            Ok(())
-        })
-        .expect("the graph evaluates");
-    let largest = expected.iter().fold(1f64, |m, x| m.max(x.abs()));
-    for program in [ProgramKind::Decode, ProgramKind::Score] {
-        let mut options = Options {
-            backend: backends::all()[0],
-            target: Target::host(),
-            passes: Selection::all(),
-            fuel: None,
-            programs: vec![program],
-            probes: false,
-            after_pass: &mut |_, _| {},
-        };
-        let found = logits(&model, &mut options, &tokens, 2);
-        let difference = found
-            .iter()
-            .zip(&expected)
-            .map(|(x, y)| (x - y).abs())
-            .fold(0.0, f64::max);
-        assert!(
-            difference <= 2.0 * TOLERANCE * largest,
-            "{program}: {difference:e} of {largest}"
-        );
-    }
+        ..preset
+    }));
+    let tokens = [1, 77, 2047, 500];
+    let expected = evaluate(&model, &tokens);
+    let case = Case::fused(backends::all()[0]);
+    check_case(
+        &case.to_string(),
+        &case.load(&model, &PROGRAMS),
+        &tokens,
+        &expected,
+        DEEP_TOLERANCE,
+    );
 }

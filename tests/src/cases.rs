@@ -1,0 +1,88 @@
+//! What every suite runs on: each backend that is built in, fused and unfused.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rwkvc::backends;
+use rwkvc::compile::{Options, compile};
+use rwkvc::engine;
+use rwkvc::weights::weights;
+use rwkvc_backend_api::{Backend, Target};
+use rwkvc_frontend::model::Model;
+use rwkvc_passes::pipeline::Selection;
+use rwkvc_runtime::ArtifactWriter;
+use rwkvc_runtime::manifest::ProgramKind;
+
+/// All programs of a model.
+pub const PROGRAMS: [ProgramKind; 3] = [ProgramKind::Decode, ProgramKind::Prefill, ProgramKind::Score];
+
+/// A way to compile a model.
+#[derive(Clone)]
+pub struct Case {
+    /// Code generator.
+    pub backend: &'static dyn Backend,
+    /// `fused` or `unfused`.
+    pub variant: &'static str,
+    /// The passes of the variant.
+    pub passes: Selection,
+}
+
+/// Every backend, fused and unfused.
+pub fn cases() -> Vec<Case> {
+    backends::all().into_iter().flat_map(|backend| [Case::fused(backend), Case::unfused(backend)]).collect()
+}
+
+impl Case {
+    /// All passes.
+    pub fn fused(backend: &'static dyn Backend) -> Self {
+        Case { backend, variant: "fused", passes: Selection::all() }
+    }
+
+    /// The passes that do not fuse.
+    pub fn unfused(backend: &'static dyn Backend) -> Self {
+        Case { backend, variant: "unfused", passes: Selection::unfused() }
+    }
+
+    /// Compiles a model for this machine and loads the code.
+    ///
+    /// # Panics
+    /// If it does not compile.
+    pub fn load(&self, model: &Arc<Model>, programs: &[ProgramKind]) -> rwkvc_runtime::Model {
+        self.with_options(programs, |options| engine::load(model, options))
+            .unwrap_or_else(|error| panic!("{self}: {error:#}"))
+    }
+
+    /// Compiles a model into an artifact.
+    ///
+    /// # Panics
+    /// If it does not compile, or the file cannot be written.
+    pub fn write_artifact(&self, model: &Arc<Model>, programs: &[ProgramKind], path: &Path) {
+        let compiled = self
+            .with_options(programs, |options| compile(model, options))
+            .unwrap_or_else(|error| panic!("{self}: {error:#}"));
+        let mut writer = ArtifactWriter::create(path, compiled.manifest, &compiled.object).expect("an artifact");
+        for weight in weights(model, &compiled.plan).expect("the weights") {
+            writer.weight(weight.bytes().expect("a weight")).expect("a place in the artifact");
+        }
+        writer.finish().expect("an artifact");
+    }
+
+    fn with_options<T>(&self, programs: &[ProgramKind], f: impl FnOnce(&mut Options<'_>) -> T) -> T {
+        f(&mut Options {
+            backend: self.backend,
+            target: Target::host(),
+            passes: self.passes.clone(),
+            fuel: None,
+            programs: programs.to_vec(),
+            probes: false,
+            after_pass: &mut |_, _| {},
+        })
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.backend.name(), self.variant)
+    }
+}
