@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use rwkvc_passes::pipeline::STANDARD;
+use rwkvc_ir::graph::parse;
+use rwkvc_passes::pipeline::{Fuel, Pass, STANDARD, Selection, run};
+use rwkvc_tests::header::FileTest;
 
 fn check(page: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
@@ -35,6 +37,37 @@ fn passes() {
             p.summary
         );
     }
-    text += "\nThe text before and after each pass is in its source, `passes/src`.\n";
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/passes");
+    let files = FileTest::read_all(&folder, "rwir");
+    text += "\nThe text before and after each comes from its test, `tests/filetests/passes`.\n";
+    for pass in STANDARD {
+        text += &section(pass, &files);
+    }
     check("passes.md", &text);
+}
+
+/// The test of a pass as its documentation, and what its other tests show.
+fn section(pass: &Pass, files: &[FileTest]) -> String {
+    let mut text = format!("\n## `{}`\n", pass.name);
+    let own = |f: &&FileTest| f.passes() == Some(vec![pass.name]);
+    let (shown, others): (Vec<_>, Vec<_>) = files.iter().filter(own).partition(|f| f.name == pass.name);
+    for file in shown {
+        let graph = parse(&file.body).unwrap_or_else(|e| panic!("{}: {e}", file.name));
+        let selection = Selection::only(&[pass.name]).expect("a pass");
+        let after = run(graph, &selection, &mut Fuel::new(None), &mut |_, _| {}).expect("the pass runs");
+        text += &format!(
+            "\n{}\n\n```text\n{}```\n\nbecomes\n\n```text\n{}```\n",
+            file.prose, file.body, *after
+        );
+    }
+    for (title, unchanged) in [("It also does this", false), ("It leaves alone", true)] {
+        let mut cases = others.iter().filter(|f| f.unchanged == unchanged).peekable();
+        if cases.peek().is_some() {
+            text += &format!("\n{title}:\n\n");
+        }
+        for file in cases {
+            text += &format!("- `{}`: {}\n", file.name, file.prose);
+        }
+    }
+    text
 }
