@@ -122,3 +122,40 @@ impl FileTest {
         self.sizes.iter().map(instance).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers() {
+        let text = "; test passes cse, dce\n; fuel 3\n; What it shows,\n; in two lines.\nfunc\n";
+        let file = FileTest::parse("x", text).expect("a header");
+        assert_eq!(file.passes(), Some(vec!["cse", "dce"]));
+        assert_eq!((file.fuel, file.unchanged), (Some(3), false));
+        assert_eq!(file.prose, "What it shows, in two lines.");
+        assert_eq!(file.body, "func\n");
+        assert_eq!(file.header + &file.body, text);
+    }
+
+    #[test]
+    fn each_line_of_sizes_is_an_instance() {
+        let text = "; test run\n; tolerance exact\n; sizes C=1 H=2\n; sizes C=3 H=4\n[$C,$H]\n";
+        let file = FileTest::parse("x", text).expect("a header");
+        assert_eq!(file.tolerance, Some(Tolerance::Exact));
+        assert_eq!(
+            file.instances(),
+            [
+                ("x $C=1 $H=2".to_owned(), "[1,2]\n".to_owned()),
+                ("x $C=3 $H=4".to_owned(), "[3,4]\n".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn directives_that_make_no_sense_are_refused() {
+        for line in ["; fuel many", "; tolerance small", "; sizes 3"] {
+            assert!(FileTest::parse("x", &format!("{line}\n")).is_err(), "{line}");
+        }
+    }
+}

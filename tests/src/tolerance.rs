@@ -71,3 +71,35 @@ impl FromStr for Tolerance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_means_equal_as_f32() {
+        let exact: Tolerance = "exact".parse().expect("it is one");
+        assert_eq!(exact.check(&[0.5, -0.0], &[0.5 + 1e-12, 0.0]), Ok(()));
+        assert!(exact.check(&[0.5], &[0.5000001]).is_err());
+        assert!(exact.check(&[f64::NAN], &[f64::NAN]).is_err());
+    }
+
+    #[test]
+    fn close_is_relative_to_the_largest() {
+        let close: Tolerance = "close 1e-3".parse().expect("it is one");
+        assert_eq!(close.check(&[100.0, 0.09], &[100.0, 0.0]), Ok(()));
+        assert_eq!(
+            close.check(&[0.0, 0.25], &[0.0, 0.0]),
+            Err("element 1 is 0.25, expected 0: off by 2.5e-1 of 1, expected close 1e-3".into())
+        );
+        assert!(close.check(&[f64::NAN], &[0.0]).is_err());
+        assert!(close.check(&[1.0], &[1.0, 1.0]).is_err());
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "close", "close x", "exactly"] {
+            assert!(text.parse::<Tolerance>().is_err(), "{text}");
+        }
+    }
+}
