@@ -30,18 +30,29 @@ pub struct Case {
 
 /// Every backend, fused and unfused.
 pub fn cases() -> Vec<Case> {
-    backends::all().into_iter().flat_map(|backend| [Case::fused(backend), Case::unfused(backend)]).collect()
+    backends::all()
+        .into_iter()
+        .flat_map(|backend| [Case::fused(backend), Case::unfused(backend)])
+        .collect()
 }
 
 impl Case {
     /// All passes.
     pub fn fused(backend: &'static dyn Backend) -> Self {
-        Case { backend, variant: "fused", passes: Selection::all() }
+        Case {
+            backend,
+            variant: "fused",
+            passes: Selection::all(),
+        }
     }
 
     /// The passes that do not fuse.
     pub fn unfused(backend: &'static dyn Backend) -> Self {
-        Case { backend, variant: "unfused", passes: Selection::unfused() }
+        Case {
+            backend,
+            variant: "unfused",
+            passes: Selection::unfused(),
+        }
     }
 
     /// Compiles a model for this machine and loads the code.
@@ -61,9 +72,12 @@ impl Case {
         let compiled = self
             .with_options(programs, |options| compile(model, options))
             .unwrap_or_else(|error| panic!("{self}: {error:#}"));
-        let mut writer = ArtifactWriter::create(path, compiled.manifest, &compiled.object).expect("an artifact");
+        let mut writer =
+            ArtifactWriter::create(path, compiled.manifest, &compiled.object).expect("an artifact");
         for weight in weights(model, &compiled.plan).expect("the weights") {
-            writer.weight(weight.bytes().expect("a weight")).expect("a place in the artifact");
+            writer
+                .weight(weight.bytes().expect("a weight"))
+                .expect("a place in the artifact");
         }
         writer.finish().expect("an artifact");
     }

@@ -51,7 +51,13 @@ impl Golden {
     /// If there is no such array.
     pub fn floats(&self, name: &str) -> Vec<f64> {
         self.with(name, |tensor| match tensor.dtype() {
-            Dtype::F64 => tensor.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            Dtype::F64 => tensor
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| f64::from_le_bytes(*b))
+                .collect(),
             _ => floats(tensor.data()),
         })
     }
@@ -61,12 +67,22 @@ impl Golden {
     /// # Panics
     /// If there is no such array.
     pub fn tokens(&self, name: &str) -> Vec<u32> {
-        self.with(name, |tensor| tensor.data().as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+        self.with(name, |tensor| {
+            tensor
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| u32::from_le_bytes(*b))
+                .collect()
+        })
     }
 
     fn with<T>(&self, name: &str, f: impl FnOnce(TensorView<'_>) -> T) -> T {
         let file = SafeTensors::deserialize(&self.0).expect("a sound file");
-        f(file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}")))
+        f(file
+            .tensor(name)
+            .unwrap_or_else(|error| panic!("{name}: {error}")))
     }
 }
 
@@ -79,10 +95,18 @@ pub fn npy(name: &str) -> Vec<f64> {
     // Magic and version, then the length of the description.
     let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let (description, values) = bytes[10..].split_at(length);
-    assert!(description.starts_with(b"{'descr': '<f4', 'fortran_order': False"), "{name} is not f32");
+    assert!(
+        description.starts_with(b"{'descr': '<f4', 'fortran_order': False"),
+        "{name} is not f32"
+    );
     floats(values)
 }
 
 fn floats(bytes: &[u8]) -> Vec<f64> {
-    bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect()
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b).into())
+        .collect()
 }

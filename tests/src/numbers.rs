@@ -8,7 +8,10 @@ pub fn difference<X: Copy + Into<f64>, Y: Copy + Into<f64>>(found: &[X], expecte
     assert_eq!(found.len(), expected.len(), "as many values");
     let pairs = found.iter().zip(expected);
     let distances = pairs.map(|(&x, &y)| (x.into() - y.into()).abs());
-    distances.fold(0.0, |most, d| if d.is_nan() { f64::INFINITY } else { most.max(d) })
+    distances.fold(
+        0.0,
+        |most, d| if d.is_nan() { f64::INFINITY } else { most.max(d) },
+    )
 }
 
 /// The largest absolute value.
@@ -21,7 +24,9 @@ pub fn largest<X: Copy + Into<f64>>(values: &[X]) -> f64 {
 /// # Panics
 /// Without logits.
 pub fn most_likely(logits: &[f32]) -> u32 {
-    let best = (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    let best = (0..logits.len())
+        .rev()
+        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
     best.expect("there are logits") as u32
 }
 

@@ -11,7 +11,10 @@ pub struct Random(pub u64);
 impl Random {
     /// From `low` to `high`, both possible.
     pub fn range(&mut self, low: usize, high: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         low + (self.0 >> 33) as usize % (high - low + 1)
     }
 
@@ -88,18 +91,30 @@ pub fn file_with(options: &GenerateOptions, extras: Extras, random: &mut Random)
     for (name, tensor) in plain.iter() {
         let mut values = vec![0.0; tensor.shape().iter().product()];
         options.dtype.decode(tensor.data(), &mut values);
-        parts.push(Part { name: name.into(), shape: tensor.shape().to_vec(), values });
+        parts.push(Part {
+            name: name.into(),
+            shape: tensor.shape().to_vec(),
+            values,
+        });
     }
     // The order of the file is not the order of a map, which differs from run to run.
     parts.sort_by(|a, b| a.name.cmp(&b.name));
     let mut added = vec![];
     let mut add = |name: String, shape: &[usize], scale: f32, random: &mut Random| {
-        let values = (0..shape.iter().product()).map(|_| scale * random.signed()).collect();
-        added.push(Part { name, shape: shape.to_vec(), values });
+        let values = (0..shape.iter().product())
+            .map(|_| scale * random.signed())
+            .collect();
+        added.push(Part {
+            name,
+            shape: shape.to_vec(),
+            values,
+        });
     };
     let projections = ["receptance", "key", "value", "output", "head"];
     for part in &parts {
-        let Some(matrix) = part.name.strip_suffix(".weight") else { continue };
+        let Some(matrix) = part.name.strip_suffix(".weight") else {
+            continue;
+        };
         let biased = projections.iter().any(|p| matrix.ends_with(p));
         if extras.biases && biased && random.coin() {
             add(format!("{matrix}.bias"), &part.shape[..1], 0.3, random);
@@ -108,7 +123,12 @@ pub fn file_with(options: &GenerateOptions, extras: Extras, random: &mut Random)
     let (width, n) = (options.width, options.head_size);
     for layer in 0..options.n_layers {
         if extras.time_state {
-            add(format!("blocks.{layer}.att.time_state"), &[width / n, n, n], 0.5, random);
+            add(
+                format!("blocks.{layer}.att.time_state"),
+                &[width / n, n, n],
+                0.5,
+                random,
+            );
         }
         if let Some(rank) = extras.deep_embed {
             let name = |part: &str| format!("blocks.{layer}.ffn.{part}");
@@ -127,7 +147,11 @@ fn serialise(parts: &[Part], dtype: DType, mixed: bool, random: &mut Random) -> 
     let stored: Vec<(DType, Vec<u8>)> = parts
         .iter()
         .map(|part| {
-            let dtype = if mixed { random.pick(&[DType::F32, DType::F16, DType::BF16]) } else { dtype };
+            let dtype = if mixed {
+                random.pick(&[DType::F32, DType::F16, DType::BF16])
+            } else {
+                dtype
+            };
             let mut bytes = vec![0; part.values.len() * dtype.size()];
             for (i, &value) in part.values.iter().enumerate() {
                 dtype.write(&mut bytes, i, value.into());
@@ -141,7 +165,8 @@ fn serialise(parts: &[Part], dtype: DType, mixed: bool, random: &mut Random) -> 
             DType::BF16 => Dtype::BF16,
             _ => Dtype::F32,
         };
-        let view = TensorView::new(dtype, part.shape.clone(), bytes).expect("as many bytes as the shape says");
+        let view =
+            TensorView::new(dtype, part.shape.clone(), bytes).expect("as many bytes as the shape says");
         (part.name.as_str(), view)
     });
     safetensors::serialize(views, None).expect("a sound file")

@@ -17,7 +17,9 @@ pub struct Expected {
 /// # Panics
 /// If there is no token, or one is not in the vocabulary.
 pub fn evaluate(model: &Model, tokens: &[u32]) -> Expected {
-    let graph = build(model, Logits::All, false).expect("a graph").specialise(Some(1), Some(tokens.len()));
+    let graph = build(model, Logits::All, false)
+        .expect("a graph")
+        .specialise(Some(1), Some(tokens.len()));
     let mut bindings = Bindings::<f64>::new(model).with("tokens", Tensor::tokens([1, tokens.len()], tokens));
     for (name, ty) in graph.inputs() {
         if name == "tokens" {
@@ -26,13 +28,23 @@ pub fn evaluate(model: &Model, tokens: &[u32]) -> Expected {
         let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
         let tuned = initial_state(model, &name).expect("a graph");
         let value = match tuned {
-            Some((_, tuned)) => eval(&tuned, &Bindings::new(model)).expect("a tuned state").remove(0).1,
+            Some((_, tuned)) => {
+                eval(&tuned, &Bindings::new(model))
+                    .expect("a tuned state")
+                    .remove(0)
+                    .1
+            }
             None => Tensor::zeros(shape.expect("a state of fixed size")),
         };
         bindings = bindings.with(name, value);
     }
     let outputs = eval(&graph, &bindings).expect("the graph evaluates");
-    let (logits, state): (Vec<_>, Vec<_>) =
-        outputs.into_iter().map(|(name, value)| (name, value.into_values())).partition(|(name, _)| name == "logits");
-    Expected { logits: logits.into_iter().next().expect("logits").1, state }
+    let (logits, state): (Vec<_>, Vec<_>) = outputs
+        .into_iter()
+        .map(|(name, value)| (name, value.into_values()))
+        .partition(|(name, _)| name == "logits");
+    Expected {
+        logits: logits.into_iter().next().expect("logits").1,
+        state,
+    }
 }

@@ -18,8 +18,14 @@ impl Session {
     /// # Panics
     /// Without memory or threads.
     pub fn new(model: &Model, threads: usize) -> Self {
-        let workspace = model.workspace(&WorkspaceOptions { threads, pin: false }).expect("memory and threads");
-        Session { model: model.clone(), state: model.new_state().expect("memory"), workspace }
+        let workspace = model
+            .workspace(&WorkspaceOptions { threads, pin: false })
+            .expect("memory and threads");
+        Session {
+            model: model.clone(),
+            state: model.new_state().expect("memory"),
+            workspace,
+        }
     }
 
     /// One token after the other; the logits of each.
@@ -30,7 +36,9 @@ impl Session {
         let mut rows = Vec::with_capacity(tokens.len() * self.model.vocab());
         for &token in tokens {
             rows.extend_from_slice(
-                self.model.step(&mut self.workspace, &mut self.state, token).expect("a step"),
+                self.model
+                    .step(&mut self.workspace, &mut self.state, token)
+                    .expect("a step"),
             );
         }
         rows
@@ -43,7 +51,9 @@ impl Session {
     pub fn score(&mut self, tokens: &[u32]) -> Vec<f32> {
         let mut rows = Vec::with_capacity(tokens.len() * self.model.vocab());
         self.model
-            .score(&mut self.workspace, &mut self.state, tokens, &mut |_, row| rows.extend_from_slice(row))
+            .score(&mut self.workspace, &mut self.state, tokens, &mut |_, row| {
+                rows.extend_from_slice(row)
+            })
             .expect("a run");
         rows
     }
@@ -53,6 +63,9 @@ impl Session {
     /// # Panics
     /// If there is no token, one is not in the vocabulary, or there is no prefill program.
     pub fn prefill(&mut self, tokens: &[u32]) -> Vec<f32> {
-        self.model.prefill(&mut self.workspace, &mut self.state, tokens).expect("a run").to_vec()
+        self.model
+            .prefill(&mut self.workspace, &mut self.state, tokens)
+            .expect("a run")
+            .to_vec()
     }
 }
