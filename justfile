@@ -31,7 +31,7 @@ doc *options:
 
 # Accept changed snapshots; read the diff before it is committed
 bless:
-    INSTA_UPDATE=always cargo test -p rwkvc-tests
+    INSTA_UPDATE=always UPDATE_DOCS=1 UPDATE_FILETESTS=1 cargo test -p rwkvc-tests
 
 # Run the generated tests with more cases
 fuzz cases="20000":
