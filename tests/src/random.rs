@@ -80,7 +80,7 @@ struct Part {
     values: Vec<f32>,
 }
 
-/// The file of [`file`] with more parts, or other number formats.
+/// The file of [`file()`] with more parts, or other number formats.
 ///
 /// # Panics
 /// If the sizes make no model.
