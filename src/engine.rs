@@ -131,6 +131,23 @@ impl Engine for Compiled {
     }
 }
 
+/// The state before any token, for the evaluator: every input of the graph but the tokens, with its tuned value if the
+/// model has one, else zeros.
+pub fn fresh_state(model: &Model, graph: &Graph) -> Result<Vec<(String, Tensor<f64>)>> {
+    let mut state = vec![];
+    for (name, ty) in graph.inputs() {
+        let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
+        if let (Some(shape), true) = (shape, name != "tokens") {
+            let value = match initial_state(model, &name)? {
+                Some((_, tuned)) => eval::<f64>(&tuned, &Bindings::new(model))?.remove(0).1,
+                None => Tensor::zeros(shape),
+            };
+            state.push((name, value));
+        }
+    }
+    Ok(state)
+}
+
 /// Most tokens of one evaluation.
 const REFERENCE_CHUNK: usize = 64;
 
@@ -147,17 +164,7 @@ impl Reference {
     /// A fresh state.
     pub fn new(model: Arc<Model>) -> Result<Self> {
         let graph = verify(build(&model, Logits::All, false)?.specialise(Some(1), None))?;
-        let mut state = vec![];
-        for (name, ty) in graph.inputs() {
-            let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
-            if let (Some(shape), true) = (shape, name != "tokens") {
-                let value = match initial_state(&model, &name)? {
-                    Some((_, tuned)) => eval::<f64>(&tuned, &Bindings::new(&*model))?.remove(0).1,
-                    None => Tensor::zeros(shape),
-                };
-                state.push((name, value));
-            }
-        }
+        let state = fresh_state(&model, &graph)?;
         Ok(Reference {
             model,
             graph,

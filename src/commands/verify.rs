@@ -8,7 +8,7 @@ use rwkvc::backends;
 use rwkvc::compile::Options;
 use rwkvc::engine;
 use rwkvc_backend_api::{Backend, Target};
-use rwkvc_frontend::build::{Logits, build, initial_state};
+use rwkvc_frontend::build::{Logits, build};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_passes::pipeline::Selection;
@@ -93,15 +93,8 @@ fn reference(model: &Arc<Model>, tokens: &[u32]) -> Result<Values> {
     let graph = build(model, Logits::All, true)?.specialise(Some(1), Some(tokens.len()));
     let mut bindings =
         Bindings::new(&**model).with("tokens", Tensor::<f64>::tokens([1, tokens.len()], tokens));
-    for (name, ty) in graph.inputs() {
-        let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
-        if let (Some(shape), true) = (shape, name != "tokens") {
-            let value = match initial_state(model, &name)? {
-                Some((_, tuned)) => eval::<f64>(&tuned, &Bindings::new(&**model))?.remove(0).1,
-                None => Tensor::zeros(shape),
-            };
-            bindings = bindings.with(name, value);
-        }
+    for (name, value) in engine::fresh_state(model, &graph)? {
+        bindings = bindings.with(name, value);
     }
     Ok(eval(&graph, &bindings)?
         .into_iter()

@@ -1,6 +1,6 @@
 //! What the f64 evaluator says.
 
-use rwkvc_frontend::build::{Logits, build, initial_state};
+use rwkvc_frontend::build::{Logits, build};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 
@@ -21,21 +21,7 @@ pub fn evaluate(model: &Model, tokens: &[u32]) -> Expected {
         .expect("a graph")
         .specialise(Some(1), Some(tokens.len()));
     let mut bindings = Bindings::<f64>::new(model).with("tokens", Tensor::tokens([1, tokens.len()], tokens));
-    for (name, ty) in graph.inputs() {
-        if name == "tokens" {
-            continue;
-        }
-        let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
-        let tuned = initial_state(model, &name).expect("a graph");
-        let value = match tuned {
-            Some((_, tuned)) => {
-                eval(&tuned, &Bindings::new(model))
-                    .expect("a tuned state")
-                    .remove(0)
-                    .1
-            }
-            None => Tensor::zeros(shape.expect("a state of fixed size")),
-        };
+    for (name, value) in rwkvc::engine::fresh_state(model, &graph).expect("a state") {
         bindings = bindings.with(name, value);
     }
     let outputs = eval(&graph, &bindings).expect("the graph evaluates");
