@@ -286,7 +286,6 @@ impl Planner<'_> {
             });
             offset += len as u64;
         }
-        state.sort_by_key(|s| s.offset);
         if self.plan.state.is_empty() {
             self.plan.state = state;
         } else if self.plan.state != state {
@@ -360,7 +359,23 @@ impl Planner<'_> {
             }
         }
         self.plan.arena_bytes = self.plan.arena_bytes.max(arena.size());
+        self.check_next_state(graph, &places)?;
         Ok(places)
+    }
+
+    /// The next value of each part of the state must be where the part is: nothing copies it there.
+    fn check_next_state(&self, graph: &Graph, places: &HashMap<Value, Place>) -> Result<(), String> {
+        for slot in &self.plan.state {
+            let next = graph.output(&slot.name).map(|v| root(graph, v));
+            let stays = Place::State(4 * slot.offset);
+            if next.is_some_and(|v| places.get(&v) != Some(&stays)) {
+                return Err(format!(
+                    "the next value of state `{}` is not an update in place",
+                    slot.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Updating a state in place is right if the state is read by nobody later and the result is its next value.
