@@ -1,7 +1,8 @@
 //! The memory roof of this machine, measured with code from the same backend.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rwkvc::compile::Options;
+use rwkvc_backend_api::Features;
 use rwkvc_passes::schedule::roof_kernel;
 use rwkvc_runtime::manifest::*;
 use rwkvc_runtime::{Buffer, Model, State, Workspace, WorkspaceOptions};
@@ -20,7 +21,9 @@ pub(crate) struct Roof {
 impl Roof {
     /// Compiles the reading kernel for the same target and threads.
     pub(crate) fn new(options: &Options<'_>, workspace: &WorkspaceOptions) -> Result<Self> {
-        let features = options.backend.features(&options.target);
+        let Features::Cpu(features) = options.backend.features(&options.target) else {
+            bail!("the roof of a GPU is measured by its runtime");
+        };
         let kernels = [false, true].map(|prefetch| roof_kernel(TASKS, prefetch, &features));
         let object = options.backend.lower(&kernels, &options.target)?;
         let len = kernels[0].params[0].len.fixed.unsigned_abs();

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rwkvc::backends;
-use rwkvc_backend_api::Target;
+use rwkvc_backend_api::{Features, Target};
 use rwkvc_passes::pipeline::STANDARD;
 use serde_json::json;
 
@@ -15,8 +15,8 @@ pub(crate) fn targets(args: &Targets) -> Result<()> {
     let backends = backends::all();
     if args.out.format == Format::Json {
         let entry = |b: &&dyn rwkvc_backend_api::Backend| {
-            let features = b.features(&host);
-            json!({ "name": b.name(), "f32_lanes": features.f32_lanes, "vector_registers": features.vector_registers })
+            let (f32_lanes, vector_registers) = vectors(b.features(&host));
+            json!({ "name": b.name(), "f32_lanes": f32_lanes, "vector_registers": vector_registers })
         };
         let levels: Vec<_> = Target::levels()
             .iter()
@@ -33,12 +33,10 @@ pub(crate) fn targets(args: &Targets) -> Result<()> {
         host.extensions.join(" ")
     );
     for b in &backends {
-        let f = b.features(&host);
+        let (f32_lanes, vector_registers) = vectors(b.features(&host));
         text += &format!(
-            "  {:<10} {} f32 lanes, {} vector registers here\n",
+            "  {:<10} {f32_lanes} f32 lanes, {vector_registers} vector registers here\n",
             b.name(),
-            f.f32_lanes,
-            f.vector_registers
         );
     }
     text += &format!(
@@ -49,6 +47,14 @@ pub(crate) fn targets(args: &Targets) -> Result<()> {
         text += &format!("  {name:<16} {}\n", target.extensions.join(" "));
     }
     output::print(&text)
+}
+
+/// Lanes and number of vector registers; a machine that runs this program has some.
+fn vectors(features: Features) -> (u32, u32) {
+    match features {
+        Features::Cpu(f) => (f.f32_lanes, f.vector_registers),
+        Features::Gpu(_) => (0, 0),
+    }
 }
 
 /// Runs `rwkvc passes`.

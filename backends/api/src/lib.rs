@@ -21,6 +21,8 @@ pub enum Arch {
     X86_64,
     /// 64-bit Arm.
     Aarch64,
+    /// NVIDIA GPUs, through PTX.
+    Cuda,
 }
 
 impl Arch {
@@ -33,11 +35,12 @@ impl Arch {
         }
     }
 
-    /// The name that Rust and Linux use: `x86_64` or `aarch64`.
+    /// The name that Rust and Linux use, `x86_64` or `aarch64`; or `cuda`.
     pub const fn name(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64",
             Arch::Aarch64 => "aarch64",
+            Arch::Cuda => "cuda",
         }
     }
 
@@ -55,7 +58,16 @@ impl fmt::Display for Arch {
 
 /// What the schedules need to know of a target as seen through one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
+pub enum Features {
+    /// A processor: iterations of the parallel loop run in ranges, one thread each.
+    Cpu(CpuFeatures),
+    /// A GPU: iterations of the parallel loop are blocks of threads.
+    Gpu(GpuFeatures),
+}
+
+/// What schedules may use on a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuFeatures {
     /// Lanes of the widest f32 vector register the backend can use (4, 8 or 16).
     pub f32_lanes: u32,
     /// Vector registers.
@@ -64,10 +76,23 @@ pub struct Features {
     pub prefetch: bool,
 }
 
+/// What schedules may use on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuFeatures {
+    /// Threads of every block: all kernels of a plan have the same, so that one launch can run them all.
+    pub threads: u32,
+    /// Threads that run in step and can exchange registers.
+    pub warp: u32,
+    /// Bytes of shared memory that a block may declare.
+    pub shared_bytes: u32,
+    /// Whether warps can multiply small bf16 and f16 matrices.
+    pub matrix_units: bool,
+}
+
 /// A human-readable stage of code generation that a backend can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
-    /// Assembly text.
+    /// Assembly text; PTX for GPUs.
     Asm,
     /// LLVM IR (the LLVM backend).
     Llvm,
@@ -118,7 +143,7 @@ pub enum LowerError {
 
 /// A code generator.
 ///
-/// Every kernel becomes one function with the C calling convention, named like the kernel:
+/// For a processor, every kernel becomes one function with the C calling convention, named like the kernel:
 ///
 /// ```c
 /// void NAME(void *const *buffers, int64_t begin, int64_t end, int64_t tokens);
@@ -126,6 +151,15 @@ pub enum LowerError {
 ///
 /// `buffers` holds one pointer per [`rwkvc_ir::kernel::Param`], in order; iterations `begin..end` of the parallel loop
 /// are run; `tokens` is `T`. The functions call nothing, and the object needs no library.
+///
+/// For a GPU, every kernel becomes one entry of a PTX module, to be launched with a block for each iteration of the
+/// parallel loop and as many threads as its thread loop has iterations:
+///
+/// ```c
+/// .entry NAME(void *buffer_0, …, void *buffer_n, int64_t tokens);
+/// ```
+///
+/// Buffers are in global memory and start at multiples of [`GPU_ALIGN`] bytes.
 pub trait Backend: Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
@@ -133,9 +167,20 @@ pub trait Backend: Sync {
     /// What the schedules may use on `target`.
     fn features(&self, target: &Target) -> Features;
 
-    /// A relocatable ELF object with one global function per kernel.
+    /// A relocatable ELF object with one global function per kernel, or PTX text.
     fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError>;
 
     /// The code of the kernels as text.
     fn listing(&self, kernels: &[Kernel], target: &Target, listing: Listing) -> Result<String, LowerError>;
 }
+
+/// What every buffer of a GPU kernel is aligned to, in bytes: the widest load of a thread.
+pub const GPU_ALIGN: u32 = 16;
+
+/// What every GPU has that PTX can be produced for.
+pub const GPU: GpuFeatures = GpuFeatures {
+    threads: 256,
+    warp: 32,
+    shared_bytes: 48 * 1024,
+    matrix_units: true,
+};

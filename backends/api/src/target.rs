@@ -7,6 +7,8 @@
 //! | `cpu:x86-64-v3+avxvnni` | a level and more extensions |
 //! | `cpu:x86-64+avx2+fma` | the first 64-bit x86 and these extensions |
 //! | `cpu+avx2+fma` | the same, on an x86-64: the first machine of this machine's kind and these extensions |
+//! | `cuda:sm_90` | an NVIDIA GPU of compute capability 9.0, or a later one |
+//! | `cuda` | every NVIDIA GPU since compute capability 8.0; its driver makes the code for the one it has |
 //!
 //! An extension brings along those that it builds on: `avx2` is `avx`, `sse4.2` … too.
 
@@ -23,7 +25,8 @@ use extension::{LEVELS, Level};
 pub struct Target {
     /// Instruction set.
     pub arch: Arch,
-    /// Instruction set extensions the code may use, by LLVM's names (`avx2`, `fma`, `f16c`, `avx512f` …), sorted.
+    /// Instruction set extensions the code may use, by LLVM's names (`avx2`, `fma`, `f16c`, `avx512f` …), sorted. Of a
+    /// GPU, the generations whose code it runs.
     pub extensions: Vec<String>,
     /// The processor to tune for, by LLVM's name (`znver4`, `x86-64-v3`, `generic`); `native` is this machine's. It
     /// does not decide which machines can run the code.
@@ -35,7 +38,7 @@ pub struct Target {
 pub enum TargetError {
     /// The kind of machine is unknown.
     #[error(
-        "unknown target `{0}`, expected `cpu` or a level such as `cpu:x86-64-v3`, each with or without `+EXTENSION` behind it"
+        "unknown target `{0}`, expected `cpu`, `cuda`, or a level such as `cpu:x86-64-v3` or `cuda:sm_90`; `+EXTENSION` may follow"
     )]
     Kind(String),
     /// The level is unknown.
@@ -76,7 +79,7 @@ impl Target {
     pub fn levels() -> Vec<(String, Target)> {
         let levels = LEVELS.iter().filter(|l| !l.extensions.is_empty());
         levels
-            .map(|l| (format!("cpu:{}", l.name), Target::of_level(l)))
+            .map(|l| (format!("{}:{}", kind(l.arch), l.name), Target::of_level(l)))
             .collect()
     }
 
@@ -90,11 +93,13 @@ impl Target {
         let mut target = match machine.split_once(':') {
             None if text == "cpu" => return Ok(Target::host()),
             None if machine == "cpu" => Target::of_level(first_level(Arch::host())),
-            Some(("cpu", name)) => {
-                let level = LEVELS.iter().find(|l| l.name == name);
+            None if machine == "cuda" => Target::of_level(first_level(Arch::Cuda)),
+            Some((machine @ ("cpu" | "cuda"), name)) => {
+                let mut levels = LEVELS.iter().filter(|l| kind(l.arch) == machine);
+                let level = levels.clone().find(|l| l.name == name);
                 Target::of_level(level.ok_or_else(|| TargetError::Level {
                     found: name.to_owned(),
-                    known: LEVELS.iter().map(|l| l.name).collect(),
+                    known: levels.by_ref().map(|l| l.name).collect(),
                 })?)
             }
             _ => return Err(TargetError::Kind(text.to_owned())),
@@ -113,11 +118,10 @@ impl Target {
         Target {
             arch: level.arch,
             extensions: level.extensions.iter().map(|&e| e.to_owned()).collect(),
-            // LLVM knows x86-64 levels as processors, but not the first Arm.
-            cpu: if level.arch == Arch::X86_64 {
-                level.name
-            } else {
-                "generic"
+            // LLVM knows the levels as processors, but not the first Arm.
+            cpu: match level.arch {
+                Arch::X86_64 | Arch::Cuda => level.name,
+                Arch::Aarch64 => "generic",
             }
             .to_owned(),
         }
@@ -139,6 +143,14 @@ impl Target {
     }
 }
 
+/// What the text form begins with.
+fn kind(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 | Arch::Aarch64 => "cpu",
+        Arch::Cuda => "cuda",
+    }
+}
+
 /// The level with the fewest extensions.
 fn first_level(arch: Arch) -> &'static Level {
     LEVELS
@@ -152,7 +164,7 @@ impl fmt::Display for Target {
         let levels = LEVELS.iter().filter(|l| l.arch == self.arch);
         let level = levels.rev().find(|l| l.extensions.iter().all(|e| self.has(e)));
         let level = level.unwrap_or(first_level(self.arch));
-        write!(f, "cpu:{}", level.name)?;
+        write!(f, "{}:{}", kind(self.arch), level.name)?;
         let more = self
             .extensions
             .iter()
@@ -179,6 +191,8 @@ mod tests {
             "cpu:x86-64-v3+avxvnni",
             "cpu:x86-64-v4+avx512bf16+avx512vnni",
             "cpu:aarch64+bf16+i8mm",
+            "cuda:sm_80",
+            "cuda:sm_120",
         ] {
             assert_eq!(parse(text).to_string(), text);
         }
@@ -186,6 +200,8 @@ mod tests {
         assert_eq!(parse("cpu"), host);
         assert_eq!(parse(&host.to_string()).extensions, host.extensions);
         assert!(host.extensions.is_sorted());
+        assert_eq!(parse("cuda"), parse("cuda:sm_80"));
+        assert!(parse("cuda:sm_90").has("sm_80"));
     }
 
     #[test]
@@ -214,8 +230,8 @@ mod tests {
         let error = |text| Target::parse(text).expect_err(text).to_string();
         assert_eq!(
             error("gpu+avx2"),
-            "unknown target `gpu+avx2`, expected `cpu` or a level such as `cpu:x86-64-v3`, each with or without \
-             `+EXTENSION` behind it"
+            "unknown target `gpu+avx2`, expected `cpu`, `cuda`, or a level such as `cpu:x86-64-v3` or `cuda:sm_90`; \
+             `+EXTENSION` may follow"
         );
         assert_eq!(
             error("cpu:x86-64-v9"),

@@ -87,9 +87,9 @@ impl Emitter<'_, '_> {
     fn truncate(&mut self, width: Width, x: Value) -> Value {
         match (self.arch, width) {
             (Arch::Aarch64, width) => self.b.ins().fcvt_to_sint_sat(width.int(), x),
-            (Arch::X86_64, Width::Four) => self.b.ins().x86_cvtt2dq(types::I32X4, x),
+            (Arch::X86_64 | Arch::Cuda, Width::Four) => self.b.ins().x86_cvtt2dq(types::I32X4, x),
             // The saturating conversion of a scalar branches; the vector one is a single instruction.
-            (Arch::X86_64, Width::One) => {
+            (Arch::X86_64 | Arch::Cuda, Width::One) => {
                 let vector = self.b.ins().scalar_to_vector(types::F32X4, x);
                 let vector = self.b.ins().x86_cvtt2dq(types::I32X4, vector);
                 self.b.ins().extractlane(vector, 0)

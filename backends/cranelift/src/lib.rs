@@ -27,7 +27,7 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{Linkage, Module, ModuleError, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use rwkvc_backend_api::{Arch, Backend, Features, Listing, LowerError, Target};
+use rwkvc_backend_api::{Arch, Backend, CpuFeatures, Features, GPU, Listing, LowerError, Target};
 use rwkvc_ir::kernel::Kernel;
 
 const NAME: &str = "cranelift";
@@ -55,12 +55,13 @@ impl Backend for CraneliftBackend {
         let vector_registers = match target.arch {
             Arch::X86_64 => 16,
             Arch::Aarch64 => 32,
+            Arch::Cuda => return Features::Gpu(GPU),
         };
-        Features {
+        Features::Cpu(CpuFeatures {
             f32_lanes: 4,
             vector_registers,
             prefetch: false,
-        }
+        })
     }
 
     fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {

@@ -31,6 +31,11 @@ pub(crate) fn isa(target: &Target) -> Result<OwnedTargetIsa, LowerError> {
     let triple = match target.arch {
         Arch::X86_64 => "x86_64-unknown-linux-gnu",
         Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+        Arch::Cuda => {
+            return Err(target_error(
+                "Cranelift has no code for GPUs; the `llvm` backend has".to_owned(),
+            ));
+        }
     };
     let mut builder = isa::lookup_by_name(triple).map_err(|e| target_error(format!("{triple}: {e}")))?;
     if target.arch == Arch::X86_64 {

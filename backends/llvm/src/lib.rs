@@ -31,7 +31,7 @@ use std::slice;
 use inkwell::context::Context;
 use inkwell::module::Module;
 use inkwell::targets::FileType;
-use rwkvc_backend_api::{Arch, Backend, Features, Listing, LowerError, Target};
+use rwkvc_backend_api::{Arch, Backend, CpuFeatures, Features, GPU, Listing, LowerError, Target};
 use rwkvc_ir::kernel::Kernel;
 
 use machine::Machine;
@@ -65,12 +65,13 @@ impl Backend for LlvmBackend {
             Arch::X86_64 if target.has("avx2") => (8, 16),
             Arch::X86_64 => (4, 16),
             Arch::Aarch64 => (4, 32),
+            Arch::Cuda => return Features::Gpu(GPU),
         };
-        Features {
+        Features::Cpu(CpuFeatures {
             f32_lanes,
             vector_registers,
             prefetch: true,
-        }
+        })
     }
 
     fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {

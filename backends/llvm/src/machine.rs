@@ -57,6 +57,7 @@ impl Machine {
         let (triple, base, required): (_, _, &[_]) = match target.arch {
             Arch::X86_64 => ("x86_64-unknown-linux-gnu", "x86-64", &REQUIRED_X86),
             Arch::Aarch64 => ("aarch64-unknown-linux-gnu", "generic", &REQUIRED_AARCH64),
+            Arch::Cuda => return Err(target_error("there is no code for GPUs yet".to_owned())),
         };
         if let Some(missing) = required.iter().find(|name| !target.has(name)) {
             return Err(target_error(format!(

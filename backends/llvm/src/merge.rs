@@ -33,6 +33,7 @@ impl Merged {
         let architecture = match arch {
             Arch::X86_64 => Architecture::X86_64,
             Arch::Aarch64 => Architecture::Aarch64,
+            Arch::Cuda => unreachable!("PTX is text"),
         };
         let mut object = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
         // Tells linkers that the stack need not be executable.

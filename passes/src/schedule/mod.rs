@@ -5,21 +5,17 @@
 //!
 //! **Invariant:** iterations of a parallel loop touch disjoint outputs, and none reads what another writes.
 
-mod elementwise;
-mod linear;
+mod cpu;
+mod gpu;
 mod math;
-mod mix;
-mod norm;
-mod roof;
-mod wkv;
 
-pub use roof::roof_kernel;
+pub use cpu::roof_kernel;
 
 use rwkvc_backend_api::Features;
 use rwkvc_ir::DType;
-use rwkvc_ir::graph::ops::{Activation, Member, Op};
+use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel, Unary};
+use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel};
 
 /// An operand or result as a kernel sees it: row-major, at most one dimension depends on the number of tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,21 +73,16 @@ pub(crate) struct Scheduled {
 }
 
 /// Builds one kernel of an op: hands out its parameters in the order they are asked for.
-pub(crate) struct Scope<'a> {
+pub(crate) struct Scope<'a, F> {
     pub(crate) b: Builder,
-    pub(crate) features: &'a Features,
+    pub(crate) features: &'a F,
     operands: &'a [Tensor],
     results: &'a [Tensor],
     args: Vec<Slot>,
 }
 
-impl<'a> Scope<'a> {
-    pub(crate) fn new(
-        name: &str,
-        operands: &'a [Tensor],
-        results: &'a [Tensor],
-        features: &'a Features,
-    ) -> Self {
+impl<'a, F> Scope<'a, F> {
+    pub(crate) fn new(name: &str, operands: &'a [Tensor], results: &'a [Tensor], features: &'a F) -> Self {
         Scope {
             b: Builder::new(name),
             features,
@@ -99,11 +90,6 @@ impl<'a> Scope<'a> {
             results,
             args: vec![],
         }
-    }
-
-    /// Vector lanes of the target.
-    pub(crate) fn lanes(&self) -> u32 {
-        self.features.f32_lanes
     }
 
     /// A parameter for an operand that is read.
@@ -150,41 +136,9 @@ pub(crate) fn schedule(
     results: &[Tensor],
     features: &Features,
 ) -> Result<Vec<Scheduled>, String> {
-    let map = |name: &str, f: elementwise::Function<'_>| {
-        Ok(elementwise::elementwise(name, f, operands, results, features))
-    };
-    match op {
-        Op::Add(_) => map("add", &|b, x| b.add(x[0], x[1])),
-        Op::Sub(_) => map("sub", &|b, x| b.sub(x[0], x[1])),
-        Op::Mul(_) => map("mul", &|b, x| b.mul(x[0], x[1])),
-        Op::Neg(_) => map("neg", &|b, x| b.unary(Unary::Neg, x[0])),
-        Op::Exp(_) => map("exp", &|b, x| math::exp(b, x[0])),
-        Op::Tanh(_) => map("tanh", &|b, x| math::tanh(b, x[0])),
-        Op::Sigmoid(_) => map("sigmoid", &|b, x| math::sigmoid(b, x[0])),
-        Op::Relu(_) => map("relu", &|b, x| math::relu(b, x[0])),
-        Op::Contract(_) => Ok(elementwise::contract(operands, results, features)),
-        Op::Embed(_) => Ok(mix::embed(operands, results, features)),
-        Op::Last(_) => Ok(mix::last(operands, results, features)),
-        Op::TokenShift(_) => Ok(mix::token_shift(operands, results, features)),
-        Op::ShiftMix(_) => Ok(mix::shift_mix(operands, results, features)),
-        Op::NormShiftMix(op) => Ok(mix::norm_shift_mix(op.eps, operands, results, features)),
-        Op::LayerNorm(op) => Ok(norm::layer_norm(op.eps, operands, results, features)),
-        Op::L2Normalize(op) => Ok(norm::l2_normalize(op.eps, operands, results, features)),
-        Op::Sum(_) => Ok(norm::sum(operands, results, features)),
-        Op::Linear(_) => {
-            let plain = Member {
-                activation: Activation::None,
-                bias: false,
-                scale: false,
-                residual: false,
-            };
-            Ok(linear::linear_group(&[plain], operands, results, features))
-        }
-        Op::LinearGroup(op) => Ok(linear::linear_group(&op.members, operands, results, features)),
-        Op::Wkv7(_) => Ok(wkv::wkv7(operands, results, features)),
-        Op::Wkv7Block(op) => Ok(wkv::wkv7_block(op, operands, results, features)),
-        Op::Input(_) | Op::Param(_) | Op::Const(_) | Op::Reshape(_) => Ok(vec![]),
-        Op::Transpose(_) => Err("only weights can be transposed, and this value is computed".into()),
+    match features {
+        Features::Cpu(features) => cpu::schedule(op, operands, results, features),
+        Features::Gpu(features) => gpu::schedule(op, operands, results, features),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rwkvc::compile::{Options, graph};
 use rwkvc::{backends, engine};
-use rwkvc_backend_api::{Features, Target};
+use rwkvc_backend_api::{CpuFeatures, Features, Target};
 use rwkvc_ir::kernel::Extent;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::{Plan, Shape, plan};
@@ -39,11 +39,11 @@ fn launches_of_the_demo() {
             max_tokens: if program == ProgramKind::Decode { 1 } else { 128 },
         };
         // AVX2, whatever this machine has.
-        let features = Features {
+        let features = Features::Cpu(CpuFeatures {
             f32_lanes: 8,
             vector_registers: 16,
             prefetch: true,
-        };
+        });
         let plan = plan(&[shape], &features).expect("a plan");
         with_snapshots("plan", || insta::assert_snapshot!(name, text(&plan)));
     }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use rwkvc::backends;
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::{CpuFeatures, Features};
 use rwkvc_ir::graph::eval::eval;
 use rwkvc_ir::graph::ops::OPS;
 use rwkvc_ir::graph::{Dim, Graph, parse, verify};
@@ -93,11 +93,11 @@ fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
                 continue;
             }
             for (f32_lanes, vector_registers) in MACHINES {
-                let features = Features {
+                let features = Features::Cpu(CpuFeatures {
                     f32_lanes,
                     vector_registers,
                     prefetch: f32_lanes == 8,
-                };
+                });
                 let shape = Shape {
                     name: "step",
                     graph: &graph,

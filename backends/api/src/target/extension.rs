@@ -55,6 +55,36 @@ pub(crate) const LEVELS: &[Level] = &[
         arch: Arch::Aarch64,
         extensions: &["neon"],
     },
+    Level {
+        name: "sm_80",
+        arch: Arch::Cuda,
+        extensions: &["sm_80"],
+    },
+    Level {
+        name: "sm_86",
+        arch: Arch::Cuda,
+        extensions: &["sm_80", "sm_86"],
+    },
+    Level {
+        name: "sm_89",
+        arch: Arch::Cuda,
+        extensions: &["sm_80", "sm_86", "sm_89"],
+    },
+    Level {
+        name: "sm_90",
+        arch: Arch::Cuda,
+        extensions: &["sm_80", "sm_86", "sm_89", "sm_90"],
+    },
+    Level {
+        name: "sm_100",
+        arch: Arch::Cuda,
+        extensions: &["sm_100", "sm_80", "sm_86", "sm_89", "sm_90"],
+    },
+    Level {
+        name: "sm_120",
+        arch: Arch::Cuda,
+        extensions: &["sm_100", "sm_120", "sm_80", "sm_86", "sm_89", "sm_90"],
+    },
 ];
 
 /// The extensions of an instruction set. They are those that can change what a kernel becomes.
@@ -62,6 +92,7 @@ pub(crate) fn extensions(arch: Arch) -> &'static [Extension] {
     match arch {
         Arch::X86_64 => X86_64,
         Arch::Aarch64 => AARCH64,
+        Arch::Cuda => CUDA,
     }
 }
 
@@ -116,6 +147,24 @@ const AARCH64: &[Extension] = extensions!(
     "i8mm" = "i8mm" ("neon");
 );
 
+/// Generations of NVIDIA GPUs: each runs the PTX of those before it.
+const CUDA: &[Extension] = &[
+    generation("sm_80", &[]),
+    generation("sm_86", &["sm_80"]),
+    generation("sm_89", &["sm_86"]),
+    generation("sm_90", &["sm_89"]),
+    generation("sm_100", &["sm_90"]),
+    generation("sm_120", &["sm_100"]),
+];
+
+const fn generation(name: &'static str, implies: &'static [&'static str]) -> Extension {
+    Extension {
+        name,
+        implies,
+        is_here: || false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +187,7 @@ mod tests {
             }
             assert!(level.extensions.is_sorted(), "{}", level.name);
         }
-        for arch in [Arch::X86_64, Arch::Aarch64] {
+        for arch in [Arch::X86_64, Arch::Aarch64, Arch::Cuda] {
             for (i, extension) in extensions(arch).iter().enumerate() {
                 for implied in extension.implies {
                     assert!(

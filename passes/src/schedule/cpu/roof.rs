@@ -1,6 +1,6 @@
 //! The memory roof: a kernel that only reads, to measure what reading costs at best.
 
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Binary, Extent, Inst, Kernel, Reg};
@@ -15,7 +15,7 @@ const CHUNK: i64 = 4096;
 
 /// Adds up `tasks * 16384` f32 values in four concurrent streams a quarter apart, which is the fastest way to read
 /// memory, with or without asking for lines ahead; one partial sum a task. Parameters: the values, the sums `[tasks]`.
-pub fn roof_kernel(tasks: i64, prefetch: bool, features: &Features) -> Kernel {
+pub fn roof_kernel(tasks: i64, prefetch: bool, features: &CpuFeatures) -> Kernel {
     let lanes = features.f32_lanes;
     let quarter = tasks * CHUNK;
     let mut b = Builder::new(if prefetch { "roof_prefetched" } else { "roof" });

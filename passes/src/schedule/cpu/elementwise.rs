@@ -1,6 +1,6 @@
 //! Ops that compute each output element from the same position of their operands, with broadcasting.
 
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Buf, Inst, Reg};
 
@@ -15,7 +15,7 @@ pub(super) fn elementwise(
     function: Function<'_>,
     operands: &[Tensor],
     results: &[Tensor],
-    features: &Features,
+    features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let y = &results[0];
     let mut s = Scope::new(name, operands, results, features);
@@ -85,7 +85,7 @@ fn row_start(b: &mut Builder, row: Reg, x: &Tensor, y: &Tensor) -> Affine {
 }
 
 /// `y_j = Σ_i x_i m_ij`, a matrix for each row. A task is one row.
-pub(super) fn contract(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn contract(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let (inputs, outputs) = (operands[0].last(), results[0].last());
     let mut s = Scope::new(
         &format!("contract_{inputs}x{outputs}"),

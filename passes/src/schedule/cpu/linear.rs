@@ -16,7 +16,7 @@ use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
 use dot::Dot;
 
 use super::{Scheduled, Scope, Tensor, at, math};
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::CpuFeatures;
 
 /// The buffers of one member.
 struct Buffers<'m> {
@@ -36,7 +36,7 @@ pub(super) fn linear_group(
     members: &[Member],
     operands: &[Tensor],
     results: &[Tensor],
-    features: &Features,
+    features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
     let dims: Vec<String> = results

@@ -1,6 +1,6 @@
 //! Moving along time: the embedding lookup, the token shift with and without its mixes, the last token.
 
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
 
@@ -11,7 +11,7 @@ use super::{Scheduled, Scope, Tensor, at, math};
 const CHANNELS: i64 = 256;
 
 /// Rows of the table. A task is one token. An id outside the table reads its nearest row, so no id can lead outside.
-pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let (n, vocab) = (results[0].last(), operands[0].rows().fixed);
     let mut s = Scope::new(
         &format!("embed_{}_{n}", operands[0].dtype),
@@ -36,7 +36,7 @@ pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &Features
 }
 
 /// The rows of the last token.
-pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let n = results[0].len().fixed;
     let mut s = Scope::new(&format!("last_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));
@@ -107,7 +107,7 @@ fn shift(s: &mut Scope<'_>, x: Buf, prev: Buf, rows: Extent, n: i64, emit: Emit<
 }
 
 /// `token_shift`: the token before, for each token.
-pub(super) fn token_shift(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn token_shift(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("token_shift_{n}"), operands, results, features);
     let (x, prev, y) = (s.read("x", 0), s.update("prev", 1), s.write("y", 0));
@@ -123,7 +123,7 @@ pub(super) fn token_shift(operands: &[Tensor], results: &[Tensor], features: &Fe
 }
 
 /// `shift_mix`: token shift and all its interpolations.
-pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let n = operands[0].last();
     let mixes = operands.len() - 2;
     let mut s = Scope::new(&format!("shift_mix{mixes}_{n}"), operands, results, features);
@@ -171,7 +171,7 @@ pub(super) fn norm_shift_mix(
     eps: f64,
     operands: &[Tensor],
     results: &[Tensor],
-    features: &Features,
+    features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let n = operands[0].last();
     let rows = operands[0].rows();
@@ -229,7 +229,7 @@ pub(super) fn norm_shift_mix(
 }
 
 /// Leaves the normalised last token in the state.
-fn last_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &Features) -> Scheduled {
+fn last_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Scheduled {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("norm_last_{n}"), operands, results, features);
     let (x, weight, bias) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2));

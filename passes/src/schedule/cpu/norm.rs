@@ -1,6 +1,6 @@
 //! Ops that reduce over the last axis. A task is one row.
 
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
 
@@ -54,7 +54,7 @@ pub(super) fn layer_norm(
     eps: f64,
     operands: &[Tensor],
     results: &[Tensor],
-    features: &Features,
+    features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("layer_norm_{n}"), operands, results, features);
@@ -94,7 +94,7 @@ pub(super) fn l2_normalize(
     eps: f64,
     operands: &[Tensor],
     results: &[Tensor],
-    features: &Features,
+    features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("l2_normalize_{n}"), operands, results, features);
@@ -127,7 +127,7 @@ pub(super) fn inverse_norm(b: &mut Builder, squares: Reg, eps: f64) -> Reg {
 }
 
 /// The sum over the last axis.
-pub(super) fn sum(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn sum(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("sum_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));

@@ -2,7 +2,7 @@
 //!
 //! A task is one head over all tokens; its state `S[value][key]` is updated in place, row by row.
 
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::graph::ops::Wkv7Block;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
@@ -58,7 +58,7 @@ fn step(b: &mut Builder, state: Row, n: i64, lanes: u32, s: &Step) {
 }
 
 /// `wkv7`: the recurrence alone.
-pub(super) fn wkv7(operands: &[Tensor], results: &[Tensor], features: &Features) -> Vec<Scheduled> {
+pub(super) fn wkv7(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let n = operands[1].last();
     let (n_heads, rows) = heads(&operands[0], &operands[1], n);
     let mut s = Scope::new(&format!("wkv7_{n}"), operands, results, features);
@@ -109,7 +109,7 @@ pub(super) fn wkv7_block(
     op: &Wkv7Block,
     operands: &[Tensor],
     results: &[Tensor],
-    features: &Features,
+    features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let n = operands[0].last();
     let (n_heads, rows) = heads(&operands[0], &operands[1], n);
