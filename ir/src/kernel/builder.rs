@@ -137,11 +137,20 @@ impl Builder {
 
     /// Adds a private f32 buffer.
     pub fn private(&mut self, name: &str, len: i64) -> Buf {
+        self.local(name, DType::F32, len, Space::Private)
+    }
+
+    /// Adds a buffer that the threads of a block share.
+    pub fn shared(&mut self, name: &str, dtype: DType, len: i64) -> Buf {
+        self.local(name, dtype, len, Space::Shared)
+    }
+
+    fn local(&mut self, name: &str, dtype: DType, len: i64, space: Space) -> Buf {
         self.kernel.locals.push(Local {
             name: name.into(),
-            dtype: DType::F32,
+            dtype,
             len,
-            space: Space::Private,
+            space,
         });
         Buf((self.kernel.params.len() + self.kernel.locals.len()) as u32 - 1)
     }
@@ -341,6 +350,21 @@ impl Builder {
     pub fn parallel(&mut self, name: &str, grid: Extent, body: impl FnOnce(&mut Self, Reg)) {
         self.kernel.grid = grid;
         self.for_loop(LoopKind::Parallel, name, 0, grid, 1, body);
+    }
+
+    /// The threads of a block: a thread loop over `0..count`.
+    pub fn threads(&mut self, name: &str, count: i64, body: impl FnOnce(&mut Self, Reg)) {
+        self.for_loop(LoopKind::Thread, name, 0, count, 1, body);
+    }
+
+    /// Waits for all threads of the block.
+    pub fn barrier(&mut self) {
+        self.push(Stmt::Barrier);
+    }
+
+    /// The value that the thread `thread ^ mask` of the warp has in this register.
+    pub fn shuffle(&mut self, value: Reg, mask: u32) -> Reg {
+        self.inst("other", Inst::Shuffle(value, mask))
     }
 
     /// `for name in start..end step step`.
