@@ -5,15 +5,17 @@
 //!
 //! **Invariant:** iterations of a parallel loop touch disjoint outputs, and none reads what another writes.
 
+mod broadcast;
 mod cpu;
 mod gpu;
+mod group;
 mod math;
 
 pub use cpu::roof_kernel;
 
 use rwkvc_backend_api::Features;
 use rwkvc_ir::DType;
-use rwkvc_ir::graph::ops::Op;
+use rwkvc_ir::graph::ops::{Activation, Member, Op};
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel};
 
@@ -127,6 +129,19 @@ impl<'a, F> Scope<'a, F> {
 /// `reg * factor` as a position.
 fn at(reg: rwkvc_ir::kernel::Reg, factor: i64) -> Affine {
     Affine::from(reg) * factor
+}
+
+/// A product without an epilogue.
+const PLAIN: Member = Member {
+    activation: Activation::None,
+    bias: false,
+    scale: false,
+    residual: false,
+};
+
+/// What is said of an op that only the packing of weights computes.
+fn no_schedule(op: &Op) -> String {
+    format!("`{}` can only be computed of weights", op.mnemonic())
 }
 
 /// The kernels of one op, in launch order.

@@ -1,13 +1,10 @@
 //! Ops that compute each output element from the same position of their operands, with broadcasting.
 
 use rwkvc_backend_api::CpuFeatures;
-use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Buf, Inst, Reg};
 
+use super::super::broadcast::{Function, row_start};
 use super::{Scheduled, Scope, Tensor, math};
-
-/// What is computed of the operands.
-pub(super) type Function<'f> = &'f dyn Fn(&mut Builder, &[Reg]) -> Reg;
 
 /// One result from operands that broadcast to its shape. A task is one row of the result.
 pub(super) fn elementwise(
@@ -45,43 +42,6 @@ pub(super) fn elementwise(
         });
     });
     vec![s.finish()]
-}
-
-/// Where the row of `x` starts that is broadcast to row `row` of `y`.
-fn row_start(b: &mut Builder, row: Reg, x: &Tensor, y: &Tensor) -> Affine {
-    let leading = |t: &Tensor| t.shape[..t.shape.len().saturating_sub(1)].to_vec();
-    let (x_dims, y_dims) = (leading(x), leading(y));
-    let mut start = Affine::default();
-    let mut stride = x.last();
-    let mut rest = row;
-    // From the innermost of the leading axes outwards: peel its coordinate off the row number.
-    for (i, y_dim) in y_dims.iter().rev().enumerate() {
-        let Some(x_dim) = (x_dims.len() > i).then(|| x_dims[x_dims.len() - 1 - i]) else {
-            break;
-        };
-        let outermost = i + 1 == y_dims.len()
-            || y_dims[..y_dims.len() - 1 - i]
-                .iter()
-                .all(|d| d.as_fixed() == Some(1));
-        let coordinate = if outermost || y_dim.as_fixed().is_none() {
-            rest
-        } else {
-            let (q, r) = b.div_rem(rest, y_dim.fixed);
-            rest = q;
-            r
-        };
-        if x_dim == *y_dim {
-            start = start + Affine::from(coordinate) * stride;
-            match x_dim.as_fixed() {
-                Some(d) => stride *= d,
-                None => break,
-            }
-        }
-        if outermost {
-            break;
-        }
-    }
-    start
 }
 
 /// `y_j = Σ_i x_i m_ij`, a matrix for each row. A task is one row.

@@ -9,27 +9,15 @@
 
 mod dot;
 
-use rwkvc_ir::graph::ops::{Activation, Member};
+use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst};
 
 use dot::Dot;
 
+use super::super::group::{self, Buffers, dispatch};
 use super::{Scheduled, Scope, Tensor, at, math};
 use rwkvc_backend_api::CpuFeatures;
-
-/// The buffers of one member.
-struct Buffers<'m> {
-    member: &'m Member,
-    x: Buf,
-    w: Buf,
-    bias: Option<Buf>,
-    scale: Option<Buf>,
-    residual: Option<Buf>,
-    y: Buf,
-    inputs: i64,
-    outputs: i64,
-}
 
 /// `y = activation(W x + bias) * scale + residual` for each member, in one launch.
 pub(super) fn linear_group(
@@ -39,75 +27,13 @@ pub(super) fn linear_group(
     features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
-    let dims: Vec<String> = results
-        .iter()
-        .zip(inputs_of(members, operands))
-        .map(|(y, i)| format!("{}x{i}", y.last()))
-        .collect();
-    let name = format!("linear_{}_{}", operands[1].dtype, dims.join("_"));
-    let mut s = Scope::new(&name, operands, results, features);
-    let mut next = 0..;
-    let mut operand = || next.next().expect("endless");
-    let mut all = vec![];
-    for (m, member) in members.iter().enumerate() {
-        let (x, w) = (operand(), operand());
-        let inputs = operands[x].last();
-        let outputs = results[m].last();
-        let x = s.read("x", x);
-        let w = s.read("w", w);
-        let bias = member.bias.then(|| s.read("bias", operand()));
-        let scale = member.scale.then(|| s.read("scale", operand()));
-        let residual = member.residual.then(|| s.read("residual", operand()));
-        let y = s.write("y", m);
-        all.push(Buffers {
-            member,
-            x,
-            w,
-            bias,
-            scale,
-            residual,
-            y,
-            inputs,
-            outputs,
-        });
-    }
+    let (mut s, all) = group::open(members, operands, results, features);
     if rows == Extent::fixed(1) {
         decode(&mut s, &all)
     } else {
         prefill(&mut s, &all, rows)
     }
     vec![s.finish()]
-}
-
-fn inputs_of<'a>(members: &'a [Member], operands: &'a [Tensor]) -> impl Iterator<Item = i64> + 'a {
-    let mut first = 0;
-    members.iter().map(move |m| {
-        let inputs = operands[first].last();
-        first += m.n_operands();
-        inputs
-    })
-}
-
-/// Splits `0..Σ tasks` among the members: `body(builder, member, task)` with the member's own task number.
-fn dispatch(
-    b: &mut Builder,
-    task: Reg,
-    tasks: &[i64],
-    first: i64,
-    member: usize,
-    body: &dyn Fn(&mut Builder, usize, Affine),
-) {
-    let own = Affine::from(task) - first;
-    if member + 1 == tasks.len() {
-        return body(b, member, own);
-    }
-    let end = b.index(first + tasks[member]);
-    let mine = b.less(task, end);
-    b.if_else(
-        mine,
-        |b| body(b, member, own.clone()),
-        |b| dispatch(b, task, tasks, first + tasks[member], member + 1, body),
-    );
 }
 
 /// Blocks of `block` outputs, the last perhaps not full.
@@ -263,12 +189,12 @@ fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
     });
 }
 
-impl Buffers<'_> {
-    /// Whether a function follows that takes many instructions.
-    fn is_curved(&self) -> bool {
-        matches!(self.member.activation, Activation::Tanh | Activation::Sigmoid)
-    }
+/// A member as a thread computes it.
+trait Tiles {
+    fn tiles(&self, b: &mut Builder, sums: Buf, row: Affine, first: Affine, outputs: i64, size: Tile);
+}
 
+impl Tiles for Buffers<'_> {
     /// The tokens of a tile from `row` on × `outputs` outputs from `first` on: tile after tile into `sums`, then the
     /// epilogue on whole vectors.
     fn tiles(&self, b: &mut Builder, sums: Buf, row: Affine, first: Affine, outputs: i64, size: Tile) {
@@ -305,38 +231,5 @@ impl Buffers<'_> {
                 self.epilogue(b, channel.clone(), row_at(i, self.outputs) + channel, sum);
             });
         }
-    }
-
-    /// Turns dot products of consecutive outputs into these outputs: bias, activation, scale, residual.
-    fn epilogue(&self, b: &mut Builder, channel: Affine, position: Affine, mut y: Reg) {
-        let lanes = b.lanes(y);
-        if let Some(bias) = self.bias {
-            let bias = b.load("bias", bias, channel, lanes);
-            y = b.add(y, bias);
-        }
-        y = activate(b, self.member.activation, y);
-        if let Some(scale) = self.scale {
-            let scale = b.load("scale", scale, position.clone(), lanes);
-            y = b.mul(y, scale);
-        }
-        if let Some(residual) = self.residual {
-            let residual = b.load("residual", residual, position.clone(), lanes);
-            y = b.add(residual, y);
-        }
-        b.store(self.y, position, y);
-    }
-}
-
-/// Applies an activation to any number of lanes.
-fn activate(b: &mut Builder, activation: Activation, y: Reg) -> Reg {
-    match activation {
-        Activation::None => y,
-        Activation::Relu => math::relu(b, y),
-        Activation::Relu2 => {
-            let y = math::relu(b, y);
-            b.mul(y, y)
-        }
-        Activation::Tanh => math::tanh(b, y),
-        Activation::Sigmoid => math::sigmoid(b, y),
     }
 }

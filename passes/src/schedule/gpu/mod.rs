@@ -10,17 +10,45 @@
 //!
 //! **Invariant:** every kernel has exactly one thread loop, around all that is not index arithmetic, of
 //! [`GpuFeatures::threads`] threads.
+//! **Invariant:** no block reads what another block of the same launch writes.
+
+mod block;
+mod elementwise;
+mod linear;
+mod mix;
+mod norm;
+mod wkv;
 
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::graph::ops::Op;
 
-use super::{Scheduled, Tensor};
+use super::{PLAIN, Scheduled, Tensor, at, broadcast, math, no_schedule};
+
+type Scope<'a> = super::Scope<'a, GpuFeatures>;
 
 pub(super) fn schedule(
     op: &Op,
-    _operands: &[Tensor],
-    _results: &[Tensor],
-    _features: &GpuFeatures,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &GpuFeatures,
 ) -> Result<Vec<Scheduled>, String> {
-    Err(format!("`{}` has no schedule for GPUs", op.mnemonic()))
+    if let Some((name, f)) = broadcast::function(op) {
+        return Ok(elementwise::elementwise(name, f, operands, results, features));
+    }
+    match op {
+        Op::Contract(_) => Ok(elementwise::contract(operands, results, features)),
+        Op::Embed(_) => Ok(elementwise::embed(operands, results, features)),
+        Op::Last(_) => Ok(elementwise::last(operands, results, features)),
+        Op::TokenShift(_) => Ok(mix::token_shift(operands, results, features)),
+        Op::ShiftMix(_) => Ok(mix::shift_mix(operands, results, features)),
+        Op::NormShiftMix(op) => mix::norm_shift_mix(op.eps, operands, results, features),
+        Op::LayerNorm(op) => norm::layer_norm(op.eps, operands, results, features),
+        Op::L2Normalize(op) => norm::l2_normalize(op.eps, operands, results, features),
+        Op::Sum(_) => norm::sum(operands, results, features),
+        Op::Linear(_) => Ok(linear::linear_group(&[PLAIN], operands, results, features)),
+        Op::LinearGroup(op) => Ok(linear::linear_group(&op.members, operands, results, features)),
+        Op::Wkv7(_) => wkv::wkv7(operands, results, features),
+        Op::Wkv7Block(op) => wkv::wkv7_block(op, operands, results, features),
+        _ => Err(no_schedule(op)),
+    }
 }
