@@ -23,10 +23,19 @@ use arena::Arena;
 pub struct Shape<'g> {
     /// Its name: `decode`, `prefill`, `score`.
     pub name: &'static str,
-    /// The graph, with its batch fixed to 1.
+    /// The graph, with its batch or its time fixed to 1.
     pub graph: &'g Graph,
-    /// The most tokens of one call.
+    /// The most tokens of one call: of one state, or one of each state of a batch.
     pub max_tokens: usize,
+}
+
+impl Shape<'_> {
+    /// How many states one call advances at most: more than one if the batch is free.
+    fn states(&self) -> u64 {
+        let inputs = self.graph.inputs();
+        let is_batch = inputs.iter().any(|(_, ty)| ty.shape.contains(&Dim::Batch));
+        if is_batch { self.max_tokens as u64 } else { 1 }
+    }
 }
 
 /// Kernels, launches and buffers of all shapes of the step.
@@ -73,7 +82,8 @@ pub struct State {
     pub name: String,
     /// Its shape, without the batch.
     pub shape: Vec<usize>,
-    /// First f32 in the state.
+    /// First f32 in the state. In a state of `n` members of a batch, the part starts at `n * offset` and has a row for
+    /// each.
     pub offset: u64,
     /// The weight buffer with its value in a fresh state; zeros if none.
     pub init: Option<usize>,
@@ -203,6 +213,9 @@ impl Planner<'_> {
             reason,
         };
         self.state(graph).map_err(fail)?;
+        if shape.states() > 1 && matches!(self.features, Features::Cpu(_)) {
+            return Err(fail("batches are planned for GPUs only".into()));
+        }
 
         let mut steps = vec![];
         for node in graph.topological() {
@@ -275,12 +288,13 @@ impl Planner<'_> {
             if ty.dtype != DType::F32 {
                 continue;
             }
-            let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
+            let of_one = ty.shape.iter().skip(1);
+            let shape: Option<Vec<usize>> = of_one.map(|d| d.as_fixed()).collect();
             let shape = shape.ok_or_else(|| format!("state `{name}` is {ty}, expected a fixed shape"))?;
             let len: usize = shape.iter().product();
             state.push(State {
                 name,
-                shape: shape[1.min(shape.len())..].to_vec(),
+                shape,
                 offset,
                 init: None,
             });
@@ -302,7 +316,7 @@ impl Planner<'_> {
             if let Op::Input(input) = graph.op(node) {
                 let value = graph.value(node, 0);
                 let slot = self.plan.state.iter().find(|s| s.name == input.name);
-                let place = slot.map_or(Place::Tokens, |s| Place::State(4 * s.offset));
+                let place = slot.map_or(Place::Tokens, |s| Place::State(4 * s.offset * shape.states()));
                 places.insert(value, place);
             }
         }
@@ -359,15 +373,16 @@ impl Planner<'_> {
             }
         }
         self.plan.arena_bytes = self.plan.arena_bytes.max(arena.size());
-        self.check_next_state(graph, &places)?;
+        self.check_next_state(shape, &places)?;
         Ok(places)
     }
 
     /// The next value of each part of the state must be where the part is: nothing copies it there.
-    fn check_next_state(&self, graph: &Graph, places: &HashMap<Value, Place>) -> Result<(), String> {
+    fn check_next_state(&self, shape: &Shape<'_>, places: &HashMap<Value, Place>) -> Result<(), String> {
+        let graph = shape.graph;
         for slot in &self.plan.state {
             let next = graph.output(&slot.name).map(|v| root(graph, v));
-            let stays = Place::State(4 * slot.offset);
+            let stays = Place::State(4 * slot.offset * shape.states());
             if next.is_some_and(|v| places.get(&v) != Some(&stays)) {
                 return Err(format!(
                     "the next value of state `{}` is not an update in place",
@@ -510,17 +525,19 @@ fn root(graph: &Graph, mut value: Value) -> Value {
     value
 }
 
-/// The shape of a value for a schedule: its batch is 1.
+/// The shape of a value for a schedule. Tokens of one state and members of a batch are both counted in `T`.
 fn tensor(graph: &Graph, value: Value) -> Result<Tensor, String> {
     let ty: &TensorType = graph.ty(value);
+    if ty.shape.contains(&Dim::Batch) && ty.shape.contains(&Dim::Time) {
+        return Err(format!(
+            "a value is {ty}: the batch or the time must be fixed before planning"
+        ));
+    }
     let dim = |d: &Dim| match d {
-        Dim::Fixed(n) => Ok(Extent::fixed(*n as i64)),
-        Dim::Time => Ok(Extent::per_token(1)),
-        Dim::Batch => Err(format!(
-            "a value is {ty}: the batch must be fixed before planning"
-        )),
+        Dim::Fixed(n) => Extent::fixed(*n as i64),
+        Dim::Time | Dim::Batch => Extent::per_token(1),
     };
-    let shape = ty.shape.iter().map(dim).collect::<Result<_, _>>()?;
+    let shape = ty.shape.iter().map(dim).collect();
     let is_weight = graph.is_constant(value);
     let dtype = if is_weight && !keeps_format(graph, value) {
         DType::F32

@@ -50,6 +50,8 @@ impl Machine for Evaluator {
 #[derive(Clone, Debug)]
 pub struct Interpreter<'p> {
     plan: &'p Plan,
+    /// How many states the memory has room for: each part of the state has a row for each.
+    states: usize,
     weights: Vec<Vec<u8>>,
     state: Vec<u8>,
     arena: Vec<u8>,
@@ -66,6 +68,14 @@ impl<'p> Interpreter<'p> {
     /// # Errors
     /// If a weight is missing or cannot be computed.
     pub fn new(plan: &'p Plan, params: &dyn ParamSource) -> Result<Self, String> {
+        Self::of_batch(plan, params, 1)
+    }
+
+    /// Fresh states of a batch of at most `states`: the most tokens of the batched program.
+    ///
+    /// # Errors
+    /// If a weight is missing or cannot be computed.
+    pub fn of_batch(plan: &'p Plan, params: &dyn ParamSource, states: usize) -> Result<Self, String> {
         let weights = plan
             .weights
             .iter()
@@ -74,12 +84,13 @@ impl<'p> Interpreter<'p> {
         let mut state = vec![];
         for slot in &plan.state {
             match slot.init {
-                Some(weight) => state.extend_from_slice(&weights[weight]),
-                None => state.resize(state.len() + 4 * slot.shape.iter().product::<usize>(), 0),
+                Some(weight) => state.extend(weights[weight].repeat(states)),
+                None => state.resize(state.len() + 4 * states * slot.shape.iter().product::<usize>(), 0),
             }
         }
         Ok(Interpreter {
             plan,
+            states,
             weights,
             state,
             arena: vec![UNDEFINED; plan.arena_bytes as usize],
@@ -88,23 +99,35 @@ impl<'p> Interpreter<'p> {
         })
     }
 
-    /// Sets a part of the state.
+    /// Sets a part of the state, of the first members of a batch.
     ///
     /// # Panics
     /// If there is no such part, or it has another size.
     pub fn set_state(&mut self, name: &str, values: &[f64]) {
-        let range = self.state_range(name).expect("a part of the state");
-        assert_eq!(range.len(), 4 * values.len(), "elements of `{name}`");
+        let range = self.state_range(name, self.states).expect("a part of the state");
+        let slot = self
+            .plan
+            .state
+            .iter()
+            .find(|s| s.name == name)
+            .expect("a part of the state");
+        let len = slot.shape.iter().product();
+        assert!(
+            range.len() >= 4 * values.len() && values.len().is_multiple_of(len),
+            "elements of `{name}`"
+        );
+        let range = range.start..range.start + 4 * values.len();
         let part = self.state[range].as_chunks_mut::<4>().0;
         for (bytes, value) in part.iter_mut().zip(values) {
             *bytes = (*value as f32).to_le_bytes();
         }
     }
 
-    fn state_range(&self, name: &str) -> Option<std::ops::Range<usize>> {
+    /// The bytes of a part of the first `members` states.
+    fn state_range(&self, name: &str, members: usize) -> Option<std::ops::Range<usize>> {
         let slot = self.plan.state.iter().find(|s| s.name == name)?;
-        let start = 4 * slot.offset as usize;
-        Some(start..start + 4 * slot.shape.iter().product::<usize>())
+        let start = 4 * slot.offset as usize * self.states;
+        Some(start..start + 4 * members * slot.shape.iter().product::<usize>())
     }
 
     /// Runs one program of the plan.
@@ -181,8 +204,13 @@ impl<'p> Interpreter<'p> {
             values.map(|b| f64::from(f32::from_le_bytes(*b))).collect()
         };
         let mut outputs = vec![("logits".to_owned(), floats(&self.logits))];
+        let members = if self.states == 1 {
+            1
+        } else {
+            self.tokens.len() / 4
+        };
         for slot in &self.plan.state {
-            let range = self.state_range(&slot.name).expect("it is there");
+            let range = self.state_range(&slot.name, members).expect("it is there");
             outputs.push((slot.name.clone(), floats(&self.state[range])));
         }
         let tokens = (self.tokens.len() / 4) as i64;

@@ -39,15 +39,54 @@ const fn cpu(f32_lanes: u32, vector_registers: u32) -> Features {
 /// Tokens of each call of a run: one, around the tiles of every schedule, and one call after another.
 const PREFILL: &[&[usize]] = &[&[1], &[2], &[3], &[5], &[7], &[33], &[3, 4]];
 const DECODE: &[&[usize]] = &[&[1], &[1, 1, 1]];
+/// States of each batch.
+const BATCHES: &[&[usize]] = &[&[1], &[2], &[3], &[5], &[8], &[19]];
+
+/// The most states of a batch.
+const MAX_BATCH: usize = 19;
 
 /// One way to run a graph.
 struct Variant {
     name: String,
     plan: Plan,
-    /// Whether it is planned for single tokens.
-    decode: bool,
+    /// What is free in it.
+    free: Free,
     /// Whether this machine may run its code.
     on_cpu: bool,
+}
+
+/// What of a graph is not fixed to 1 before it is planned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Free {
+    Nothing,
+    Time,
+    Batch,
+}
+
+impl Free {
+    fn specialise(self, graph: Graph) -> Graph {
+        match self {
+            Free::Nothing => graph.specialise(Some(1), Some(1)),
+            Free::Time => graph.specialise(Some(1), None),
+            Free::Batch => graph.specialise(None, Some(1)),
+        }
+    }
+
+    fn max_tokens(self) -> usize {
+        match self {
+            Free::Nothing => 1,
+            Free::Time => 33,
+            Free::Batch => MAX_BATCH,
+        }
+    }
+
+    fn calls(self) -> &'static [&'static [usize]] {
+        match self {
+            Free::Nothing => DECODE,
+            Free::Time => PREFILL,
+            Free::Batch => BATCHES,
+        }
+    }
 }
 
 #[test]
@@ -93,7 +132,7 @@ fn check(file: &FileTest) {
                 .filter_map(|(name, all)| Some((*name, all.get(i)?)))
                 .collect();
             let machine = Agreeing { natives };
-            for calls in if variant.decode { DECODE } else { PREFILL } {
+            for calls in variant.free.calls() {
                 compare(&graph, variant, calls, tolerance, &machine);
             }
         }
@@ -102,8 +141,8 @@ fn check(file: &FileTest) {
 
 fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
     let mut variants = vec![];
-    for time in [None, Some(1)] {
-        let graph = graph.clone().specialise(Some(1), time);
+    for free in [Free::Nothing, Free::Time, Free::Batch] {
+        let graph = free.specialise(graph.clone());
         let mut seen = HashSet::new();
         for (fused, selection) in [("unfused", Selection::unfused()), ("fused", Selection::all())] {
             let mut fuel = Fuel::new(None);
@@ -113,18 +152,20 @@ fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
                 continue;
             }
             for features in MACHINES {
+                if free == Free::Batch && features != Features::Gpu(GPU) {
+                    continue;
+                }
                 let shape = Shape {
                     name: "step",
                     graph: &graph,
-                    max_tokens: if time.is_some() { 1 } else { 33 },
+                    max_tokens: free.max_tokens(),
                 };
-                let shape_name = if time.is_some() { "decode" } else { "prefill" };
-                let name = format!("{name}, {shape_name}, {fused}, {features:?}");
+                let name = format!("{name}, free {free:?}, {fused}, {features:?}");
                 let plan = plan(&[shape], &features).unwrap_or_else(|e| panic!("{name}: {e}"));
                 variants.push(Variant {
                     name,
                     plan,
-                    decode: time.is_some(),
+                    free,
                     on_cpu: matches!(features, Features::Cpu(_)),
                 });
             }
@@ -136,11 +177,14 @@ fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
 }
 
 fn compare(graph: &Graph, variant: &Variant, calls: &[usize], tolerance: Tolerance, machine: &dyn Machine) {
-    let time = calls.iter().sum();
-    let values = Values::random(graph, 1, time, time as u64);
+    let is_batch = variant.free == Free::Batch;
+    let count: usize = calls.iter().sum();
+    let (batch, time) = if is_batch { (count, 1) } else { (1, count) };
+    let values = Values::random(graph, batch, time, count as u64);
     let fail = |e: String| -> ! { panic!("{}, calls of {calls:?} tokens: {e}", variant.name) };
     let expected = eval(graph, &values.bindings()).unwrap_or_else(|e| fail(e.to_string()));
-    let mut run = Interpreter::new(&variant.plan, &values.params).unwrap_or_else(|e| fail(e));
+    let states = if is_batch { MAX_BATCH } else { 1 };
+    let mut run = Interpreter::of_batch(&variant.plan, &values.params, states).unwrap_or_else(|e| fail(e));
     let mut tokens = vec![];
     for (name, value) in &values.inputs {
         match name.as_str() {
@@ -160,7 +204,7 @@ fn compare(graph: &Graph, variant: &Variant, calls: &[usize], tolerance: Toleran
             fail(format!("there is no output `{name}`"));
         };
         let mut expected = expected.values();
-        if graph.ty(*value).shape.contains(&Dim::Time) {
+        if !is_batch && graph.ty(*value).shape.contains(&Dim::Time) {
             // The last call has its own tokens only.
             let last = calls.last().map_or(0, |n| expected.len() / time * n);
             expected = &expected[expected.len() - last..];

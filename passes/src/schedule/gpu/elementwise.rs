@@ -1,7 +1,7 @@
 //! Ops whose result elements have nothing to do with each other: a thread computes one.
 
 use rwkvc_backend_api::GpuFeatures;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Inst, Reg, Unary};
 
 use super::super::broadcast::{Function, row_start};
 use super::block::by_token;
@@ -84,21 +84,23 @@ pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &GpuFeatu
     vec![s.finish()]
 }
 
-/// The rows of the last token.
+/// The rows of the last token: in a batch, the only one of each state.
 pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &GpuFeatures) -> Vec<Scheduled> {
-    let n = results[0].len().fixed;
+    let (all, kept) = (operands[0].len(), results[0].len());
+    let (_, n) = by_token(kept);
     let mut s = Scope::new(&format!("last_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));
-    let len = operands[0].len();
-    s.elements(Extent::fixed(n), |b, _, i| {
-        let start = if len.per_token == 0 {
-            Affine::from(len.fixed - n)
-        } else {
-            let tokens = b.inst("tokens", Inst::Tokens);
-            at(tokens, len.per_token) - n
+    s.elements(kept, |b, token, i| {
+        let start = match (all == kept, all.as_fixed()) {
+            (true, _) => token.clone() * n,
+            (false, Some(len)) => Affine::from(len - n),
+            (false, None) => {
+                let tokens = b.inst("tokens", Inst::Tokens);
+                at(tokens, all.per_token) - n
+            }
         };
         let x = b.load("x", x, start + i, 1);
-        b.store(y, i, x);
+        b.store(y, token * n + i, x);
     });
     vec![s.finish()]
 }
