@@ -42,7 +42,12 @@ impl Emitter<'_, '_> {
             Inst::Extract(from, lane) => vec![self.lane(*from, *lane)?],
             Inst::Reduce(op, from) => vec![self.reduce(*op, *from)?],
             Inst::Load { buf, at, .. } => self.load(dest, *buf, at)?,
-            Inst::Shuffle(..) => unreachable!("kernels with shuffles are refused as a whole"),
+            Inst::Words { .. } | Inst::Pack(..) => {
+                return Err(self.refuse("`words` and `pack` exist on GPUs only".to_owned()));
+            }
+            Inst::Shuffle(..) | Inst::Mma { .. } => {
+                unreachable!("kernels whose threads exchange values are refused as a whole")
+            }
         })
     }
 

@@ -31,6 +31,9 @@ impl<'c> Emitter<'_, '_, 'c> {
             Inst::Reduce(op, from) => self.reduce(*op, *from),
             Inst::Load { buf, at, lanes } => self.load(*buf, at, *lanes),
             Inst::Shuffle(..) => self.shuffle(),
+            Inst::Words { .. } | Inst::Pack(..) | Inst::Mma { .. } => {
+                Err(Fault("`words`, `pack` and `mma` exist on GPUs only".to_owned()))
+            }
         }
     }
 

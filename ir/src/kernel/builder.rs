@@ -182,43 +182,12 @@ impl Builder {
     }
 
     fn infer(&self, inst: &Inst) -> Type {
-        let ty = |r: &Reg| self.kernel.ty(*r);
-        let with = |r: &Reg, scalar| Type {
-            scalar,
-            lanes: ty(r).lanes,
-        };
-        match inst {
-            Inst::Float(_) => scalar(Scalar::F32),
-            Inst::Int(_) => scalar(Scalar::I32),
-            Inst::Index(_) | Inst::Tokens | Inst::Address(_) => scalar(Scalar::Index),
-            Inst::Copy(a) | Inst::Fma(a, ..) | Inst::Select(_, a, _) | Inst::Shuffle(a, _) => ty(a),
-            Inst::Unary(op, a) => match op {
-                Unary::ToI32 | Unary::BitsOf | Unary::IndexToI32 => with(a, Scalar::I32),
-                Unary::ToF32 | Unary::FromBits => with(a, Scalar::F32),
-                Unary::ToIndex => with(a, Scalar::Index),
-                Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Round | Unary::Exp2 => ty(a),
-            },
-            Inst::Binary(_, a, b) => {
-                assert_eq!(ty(a), ty(b), "operands of one type");
-                ty(a)
-            }
-            Inst::Compare(_, a, _) => with(a, Scalar::Bool),
-            Inst::Splat(a, lanes) => Type {
-                scalar: ty(a).scalar,
-                lanes: *lanes,
-            },
-            Inst::Extract(a, _) | Inst::Reduce(_, a) => scalar(ty(a).scalar),
-            Inst::Load { buf, lanes, .. } => match self.dtype(*buf) {
-                DType::I32 => Type {
-                    scalar: Scalar::I32,
-                    lanes: *lanes,
-                },
-                DType::F32 | DType::F16 | DType::BF16 => Type {
-                    scalar: Scalar::F32,
-                    lanes: *lanes,
-                },
-            },
+        if let Inst::Binary(_, a, b) = *inst {
+            assert_eq!(self.kernel.ty(a), self.kernel.ty(b), "operands of one type");
         }
+        self.kernel
+            .result_of(inst)
+            .expect("the operands are of this builder")
     }
 
     /// An f32 constant in each of `lanes` lanes.
@@ -277,6 +246,12 @@ impl Builder {
         )
     }
 
+    /// Loads `2 * lanes` consecutive 16-bit elements, two in each lane.
+    pub fn words(&mut self, name: &str, buf: Buf, at: impl Into<Affine>, lanes: u32) -> Reg {
+        let at = at.into();
+        self.inst(name, Inst::Words { buf, at, lanes })
+    }
+
     /// Stores all lanes of a register.
     pub fn store(&mut self, buf: Buf, at: impl Into<Affine>, value: Reg) {
         self.push(Stmt::Store {
@@ -324,6 +299,16 @@ impl Builder {
     /// `a * b + c`, rounded once.
     pub fn fma(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
         self.inst("f", Inst::Fma(a, b, c))
+    }
+
+    /// Two neighbouring F32 lanes in each I32 lane, rounded to F16 or BF16.
+    pub fn pack(&mut self, format: DType, a: Reg) -> Reg {
+        self.inst("pair", Inst::Pack(format, a))
+    }
+
+    /// `a · b + c` of a warp, from fragments as [`Inst::Mma`] says.
+    pub fn mma(&mut self, format: DType, a: Reg, b: Reg, c: Reg) -> Reg {
+        self.inst("product", Inst::Mma { format, a, b, c })
     }
 
     /// The sum of all lanes, as a scalar.

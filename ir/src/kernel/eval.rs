@@ -16,6 +16,7 @@ mod memory;
 mod run;
 #[cfg(test)]
 mod tests;
+mod warp;
 
 pub use error::EvalError;
 
@@ -33,7 +34,8 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// The machine that a kernel is written for: one that shuffles, or waits inside a thread loop, needs a block.
+    /// The machine that a kernel is written for: one that shuffles, multiplies as a warp, or waits inside a
+    /// thread loop, needs a block.
     pub fn of(kernel: &Kernel) -> Machine {
         if needs_block(&kernel.body, false) {
             Machine::Gpu
@@ -45,7 +47,7 @@ impl Machine {
 
 fn needs_block(body: &[Stmt], in_threads: bool) -> bool {
     body.iter().any(|stmt| match stmt {
-        Stmt::Let(_, inst) => matches!(inst, Inst::Shuffle(..)),
+        Stmt::Let(_, inst) => inst.common().is_some(),
         Stmt::Barrier => in_threads,
         Stmt::For { kind, body, .. } => needs_block(body, in_threads || *kind == LoopKind::Thread),
         Stmt::If { then, otherwise, .. } => {

@@ -18,7 +18,8 @@
 //!
 //! **Invariant:** a kernel contains exactly one `parallel` loop, outermost; its iterations are independent, so a CPU
 //! thread may run any contiguous range of them and a GPU block exactly one.
-//! **Invariant:** `thread` loops have a fixed extent; all threads of a block reach every `barrier` and `shuffle`.
+//! **Invariant:** `thread` loops have a fixed extent; all threads of a block reach every `barrier`, `shuffle`
+//! and `mma`.
 
 pub mod builder;
 pub mod eval;
@@ -286,8 +287,46 @@ pub enum Inst {
         /// How many elements.
         lanes: u32,
     },
+    /// `2 * lanes` consecutive elements of an F16 or BF16 buffer as `lanes` I32, two in each: the bits of the element
+    /// at `at + 2 * i` are the low half of lane `i`, those of the next one the high half.
+    Words {
+        /// The buffer.
+        buf: Buf,
+        /// The first element.
+        at: Affine,
+        /// How many pairs of elements.
+        lanes: u32,
+    },
+    /// `2 * n` lanes of F32, rounded to nearest even to F16 or BF16, as `n` lanes of I32: lane `2 * i` becomes the low
+    /// half of lane `i`, lane `2 * i + 1` the high half.
+    Pack(DType, Reg),
     /// The value that the thread `thread ^ mask` of the same warp has in this register (F32, I32). GPU only.
     Shuffle(Reg, u32),
+    /// The product `D = A·B + C` of a warp: A is 16 × 16 and B is 16 × 8, both of `format` (F16 or BF16), C and D are
+    /// 16 × 8 of F32. GPU only; the threads of the block must be whole warps of 32, and all get here.
+    ///
+    /// Each thread holds fragments of the matrices, as in `mma.sync.aligned.m16n8k16.row.col` of PTX. With `l` the
+    /// thread's number in its warp, `g = l / 4`, `q = l % 4`, and two elements in one I32 as in [`Inst::Words`]:
+    ///
+    /// | lane | `a` (I32 × 4) | `b` (I32 × 2) | `c` and the result (F32 × 4) |
+    /// |---|---|---|---|
+    /// | 0 | `A[g][2q], A[g][2q+1]` | `B[2q][g], B[2q+1][g]` | `C[g][2q]` |
+    /// | 1 | `A[g+8][2q], A[g+8][2q+1]` | `B[2q+8][g], B[2q+9][g]` | `C[g][2q+1]` |
+    /// | 2 | `A[g][2q+8], A[g][2q+9]` | | `C[g+8][2q]` |
+    /// | 3 | `A[g+8][2q+8], A[g+8][2q+9]` | | `C[g+8][2q+1]` |
+    ///
+    /// Products are exact. The order of the sum and how it is rounded are not specified: hardware differs, and the
+    /// evaluator adds in f64 and rounds once. Results are compared with a tolerance.
+    Mma {
+        /// The format of A and B.
+        format: DType,
+        /// The fragment of A.
+        a: Reg,
+        /// The fragment of B.
+        b: Reg,
+        /// The fragment of C.
+        c: Reg,
+    },
 }
 
 /// Where the iterations of a loop run.

@@ -14,6 +14,8 @@
 //! | `const.i32 -5`, `const.index 7` | I32, Index |
 //! | `tokens`, `address 4*%t - %i + 3` | `T`, an affine index |
 //! | `load.8 %x[4*%t]`, `splat.8 %a` | a suffix counts lanes; none is one |
+//! | `words.4 %x[8*%t]` | pairs of 16-bit elements as I32 |
+//! | `pack.bf16 %a`, `mma.bf16 %a, %b, %c` | pairs of lanes rounded to 16 bits, a product of a warp |
 //! | `extract %a, 3`, `shuffle %a, 16` | a lane, a thread mask |
 //! | `reduce.add %a`, `reduce.max %a` | all lanes combined |
 //! | `lt %a, %b` | comparisons: `eq`, `ne`, `lt`, `le` |

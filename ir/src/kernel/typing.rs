@@ -52,6 +52,19 @@ impl Kernel {
             Inst::Compare(_, a, _) => with(a, Scalar::Bool),
             Inst::Splat(a, lanes) => self.type_of(a).map(|ty| Type { lanes, ..ty }),
             Inst::Extract(a, _) | Inst::Reduce(_, a) => self.type_of(a).map(|ty| Type::scalar(ty.scalar)),
+            Inst::Words { lanes, .. } => Some(Type {
+                scalar: Scalar::I32,
+                lanes,
+            }),
+            // A single lane cannot be packed, whatever its result would be.
+            Inst::Pack(_, a) => self.type_of(a).map(|ty| Type {
+                scalar: Scalar::I32,
+                lanes: (ty.lanes / 2).max(1),
+            }),
+            Inst::Mma { .. } => Some(Type {
+                scalar: Scalar::F32,
+                lanes: 4,
+            }),
             Inst::Load { buf, lanes, .. } => self.dtype_of(buf).map(|dtype| Type {
                 scalar: match dtype {
                     DType::I32 => Scalar::I32,

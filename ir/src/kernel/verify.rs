@@ -6,7 +6,7 @@
 //!   they must be, sizes within the limits below;
 //! - the scopes: an immutable register is assigned in one place, a read is preceded by an assignment in its own or an
 //!   enclosing body, and a mutable register belongs to one thread loop or to none;
-//! - that all threads of a block reach the same barriers and shuffles;
+//! - that all threads of a block reach the same barriers, shuffles and products of warps;
 //! - that every load and store lies within its buffer, that divisors are positive constants and dividends of `rem` not
 //!   negative. Prefetches may go anywhere.
 //!
@@ -132,12 +132,15 @@ pub enum Fault {
     /// A thread loop in a thread loop.
     #[error("a thread loop stands inside of another")]
     NestedThreads,
-    /// A barrier or shuffle that some threads may not reach.
+    /// A barrier, shuffle or product of warps that some threads may not reach.
     #[error("all threads must get here, and `{0}`, which decides it, may differ between them")]
     Divergent(String),
-    /// A shuffle without threads.
-    #[error("a shuffle stands outside of a thread loop")]
-    ShuffleOutside,
+    /// A shuffle or product of warps without threads.
+    #[error("`{0}` stands outside of a thread loop")]
+    OutsideThreads(&'static str),
+    /// A product of warps where some warp has less than 32 threads.
+    #[error("`mma` stands in a loop of {0} threads, expected whole warps of 32")]
+    Warps(u64),
     /// A load or store that the parameter does not allow.
     #[error("`{buffer}` may not be {done}: its access is `{access}`")]
     Access {
@@ -248,15 +251,38 @@ impl Inst {
     pub(crate) fn for_each_operand(&self, mut f: impl FnMut(Reg)) {
         match self {
             Inst::Float(_) | Inst::Int(_) | Inst::Index(_) | Inst::Tokens => {}
-            Inst::Address(at) | Inst::Load { at, .. } => at.terms.iter().for_each(|&(reg, _)| f(reg)),
+            Inst::Address(at) | Inst::Load { at, .. } | Inst::Words { at, .. } => {
+                at.terms.iter().for_each(|&(reg, _)| f(reg))
+            }
             Inst::Copy(a)
             | Inst::Unary(_, a)
             | Inst::Splat(a, _)
             | Inst::Extract(a, _)
             | Inst::Reduce(_, a)
+            | Inst::Pack(_, a)
             | Inst::Shuffle(a, _) => f(*a),
             Inst::Binary(_, a, b) | Inst::Compare(_, a, b) => [*a, *b].into_iter().for_each(f),
-            Inst::Fma(a, b, c) | Inst::Select(a, b, c) => [*a, *b, *c].into_iter().for_each(f),
+            Inst::Fma(a, b, c) | Inst::Select(a, b, c) | Inst::Mma { a, b, c, .. } => {
+                [*a, *b, *c].into_iter().for_each(f);
+            }
+        }
+    }
+
+    /// What it loads: the buffer, the first element and the number of elements.
+    pub(crate) fn loaded(&self) -> Option<(Buf, &Affine, u32)> {
+        match self {
+            Inst::Load { buf, at, lanes } => Some((*buf, at, *lanes)),
+            Inst::Words { buf, at, lanes } => Some((*buf, at, 2 * lanes)),
+            _ => None,
+        }
+    }
+
+    /// Its name if threads compute it together, each from values of others.
+    pub(crate) fn common(&self) -> Option<&'static str> {
+        match self {
+            Inst::Shuffle(..) => Some("shuffle"),
+            Inst::Mma { .. } => Some("mma"),
+            _ => None,
         }
     }
 }

@@ -77,6 +77,25 @@ pub(super) fn compare<T: PartialOrd>(op: Compare, x: T, y: T) -> u32 {
     })
 }
 
+/// Two F32, rounded to a format of 16 bits, the first in the low half.
+pub(super) fn pack(format: DType, pair: [u32; 2]) -> u32 {
+    let [low, high] = pair.map(f32::from_bits).map(|x| match format {
+        DType::F16 => half::f16::from_f32(x).to_bits(),
+        DType::BF16 => half::bf16::from_f32(x).to_bits(),
+        DType::F32 | DType::I32 => unreachable!("formats were checked"),
+    });
+    u32::from(low) | u32::from(high) << 16
+}
+
+/// The two numbers in a word.
+pub(super) fn unpack(format: DType, word: u32) -> [f64; 2] {
+    [word as u16, (word >> 16) as u16].map(|bits| match format {
+        DType::F16 => half::f16::from_bits(bits).to_f64(),
+        DType::BF16 => half::bf16::from_bits(bits).to_f64(),
+        DType::F32 | DType::I32 => unreachable!("formats were checked"),
+    })
+}
+
 /// Combines lanes in place: the lower half with the upper, until one is left.
 pub(super) fn reduce(lanes: &mut [u32], combine: impl Fn(u32, u32) -> u32) -> u32 {
     let mut count = lanes.len();

@@ -97,8 +97,8 @@ pub enum EvalError {
         /// The element.
         index: i64,
     },
-    /// Not all threads reach a barrier or a shuffle.
-    #[error("kernel @{kernel}: {found} of {expected} threads reach a barrier or shuffle")]
+    /// Not all threads reach a barrier, a shuffle or a product of warps.
+    #[error("kernel @{kernel}: {found} of {expected} threads reach a `barrier`, `shuffle` or `mma`")]
     Divergence {
         /// The name of the kernel.
         kernel: String,
@@ -120,7 +120,9 @@ pub enum EvalError {
         threads: usize,
     },
     /// A kernel of a GPU on a CPU.
-    #[error("kernel @{kernel}: a shuffle, or a barrier inside a thread loop, needs the threads of a block")]
+    #[error(
+        "kernel @{kernel}: `shuffle`, `mma`, or a barrier inside a thread loop needs the threads of a block"
+    )]
     NeedsBlock {
         /// The name of the kernel.
         kernel: String,

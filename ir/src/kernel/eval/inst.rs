@@ -1,11 +1,11 @@
 //! One instruction of one thread.
 
-use super::arithmetic::{compare, float_binary, index_binary, int_binary, reduce, unary};
+use super::arithmetic::{compare, float_binary, index_binary, int_binary, pack, reduce, unary};
 use super::run::{Ran, Run};
 use super::*;
 
 impl Run<'_, '_, '_> {
-    /// Any instruction but a shuffle.
+    /// Any instruction that a thread computes alone.
     pub(super) fn inst(&mut self, dest: Reg, inst: &Inst, thread: usize) -> Ran {
         let lanes = self.program.slots[dest.0 as usize].lanes;
         let d = self.at(dest, thread);
@@ -98,7 +98,16 @@ impl Run<'_, '_, '_> {
             }
             Inst::Reduce(op, a) => self.words[d] = self.reduce(op, a, thread),
             Inst::Load { buf, ref at, .. } => return self.load(dest, buf, at, lanes, thread),
-            Inst::Shuffle(..) => unreachable!("shuffles are for all threads at once"),
+            Inst::Words { buf, ref at, .. } => {
+                return self.load(dest, buf, at, 2 * lanes, thread);
+            }
+            Inst::Pack(format, a) => {
+                let a = self.at(a, thread);
+                for i in 0..lanes {
+                    self.words[d + i] = pack(format, [a + 2 * i, a + 2 * i + 1].map(|at| self.words[at]));
+                }
+            }
+            Inst::Shuffle(..) | Inst::Mma { .. } => unreachable!("these are for all threads at once"),
         }
         Ok(())
     }

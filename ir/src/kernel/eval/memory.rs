@@ -93,32 +93,36 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Loads into `lanes`. `clock` tells the iteration and the epoch.
+    /// Loads `count` elements into lanes: one into each, or two of 16 bits. `clock` tells the iteration and the epoch.
     pub(super) fn load(
         &mut self,
         index: i64,
+        count: usize,
         lanes: &mut [u32],
         user: User,
         clock: Clock,
     ) -> Result<(), Trouble> {
-        let first = self.position(index, lanes.len())?;
+        let first = self.position(index, count)?;
         let base = self.copy_of(user) * self.length as usize + first;
         if !self.written.is_empty() {
-            for i in 0..lanes.len() {
+            for i in 0..count {
                 self.check_written(first + i, base + i, user, clock)?;
             }
         }
         match self.dtype {
-            DType::F32 | DType::I32 => {
-                let bytes = self.bytes[4 * base..].chunks_exact(4);
-                for (lane, b) in lanes.iter_mut().zip(bytes) {
-                    *lane = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                }
-            }
+            DType::F32 | DType::I32 => self.load_words(4 * base, lanes),
+            DType::F16 | DType::BF16 if count > lanes.len() => self.load_words(2 * base, lanes),
             DType::F16 => self.load_halves(base, lanes, |bits| half::f16::from_bits(bits).to_f32()),
             DType::BF16 => self.load_halves(base, lanes, |bits| half::bf16::from_bits(bits).to_f32()),
         }
         Ok(())
+    }
+
+    fn load_words(&self, first_byte: usize, lanes: &mut [u32]) {
+        let bytes = self.bytes[first_byte..].chunks_exact(4);
+        for (lane, b) in lanes.iter_mut().zip(bytes) {
+            *lane = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        }
     }
 
     fn load_halves(&self, base: usize, lanes: &mut [u32], widen: impl Fn(u16) -> f32) {

@@ -133,6 +133,9 @@ impl<'k> Run<'_, 'k, '_> {
             self.burn(active.len())?;
             match stmt {
                 Stmt::Let(reg, Inst::Shuffle(from, mask)) => self.shuffle(*reg, *from, *mask, active)?,
+                Stmt::Let(reg, Inst::Mma { format, a, b, c }) => {
+                    self.products(*reg, *format, [*a, *b, *c], active)?;
+                }
                 Stmt::Let(reg, inst) => active
                     .iter()
                     .try_for_each(|&thread| self.inst(*reg, inst, thread))?,
@@ -181,7 +184,7 @@ impl<'k> Run<'_, 'k, '_> {
     }
 
     /// Checks that all threads of the block are here.
-    fn together(&self, active: &[usize]) -> Ran {
+    pub(super) fn together(&self, active: &[usize]) -> Ran {
         match self.block {
             Some(expected) if active.len() != expected => Err(EvalError::Divergence {
                 kernel: self.kernel(),
@@ -306,12 +309,20 @@ impl<'k> Run<'_, 'k, '_> {
         }
     }
 
-    pub(super) fn load(&mut self, dest: Reg, buf: Buf, at: &Affine, lanes: usize, thread: usize) -> Ran {
+    /// Loads `count` elements into the lanes of a register.
+    pub(super) fn load(&mut self, dest: Reg, buf: Buf, at: &Affine, count: usize, thread: usize) -> Ran {
         let (index, first, user) = (self.affine(at, thread), self.at(dest, thread), self.user(thread));
+        let lanes = self.program.slots[dest.0 as usize].lanes;
         let memory = &mut self.memories[buf.0 as usize];
         memory
-            .load(index, &mut self.words[first..first + lanes], user, self.clock)
-            .map_err(|trouble| self.trouble(buf, index, lanes, trouble))
+            .load(
+                index,
+                count,
+                &mut self.words[first..first + lanes],
+                user,
+                self.clock,
+            )
+            .map_err(|trouble| self.trouble(buf, index, count, trouble))
     }
 
     fn store(&mut self, buf: Buf, at: &Affine, value: Reg, thread: usize) -> Ran {
@@ -321,30 +332,5 @@ impl<'k> Run<'_, 'k, '_> {
         memory
             .store(index, &self.words[first..first + lanes], user, self.clock)
             .map_err(|trouble| self.trouble(buf, index, lanes, trouble))
-    }
-
-    /// All threads read before any writes.
-    fn shuffle(&mut self, dest: Reg, from: Reg, mask: u32, active: &[usize]) -> Ran {
-        self.together(active)?;
-        let lanes = self.program.slots[dest.0 as usize].lanes;
-        let mut values = Vec::with_capacity(lanes * active.len());
-        for &thread in active {
-            let partner = thread ^ mask as usize;
-            if partner >= active.len() {
-                return Err(EvalError::Partner {
-                    kernel: self.kernel(),
-                    thread,
-                    partner,
-                    threads: active.len(),
-                });
-            }
-            let at = self.at(from, partner);
-            values.extend_from_slice(&self.words[at..at + lanes]);
-        }
-        for (&thread, values) in active.iter().zip(values.chunks_exact(lanes)) {
-            let at = self.at(dest, thread);
-            self.words[at..at + lanes].copy_from_slice(values);
-        }
-        Ok(())
     }
 }

@@ -258,13 +258,25 @@ impl<'t> Parser<'t> {
             return Ok(Inst::Reduce(op, self.register()?));
         }
         let (plain, suffix) = word.split_once('.').unwrap_or((word, "1"));
-        if let ("load" | "splat", Ok(lanes)) = (plain, suffix.parse()) {
-            return if plain == "load" {
-                let (buf, at) = self.place()?;
-                Ok(Inst::Load { buf, at, lanes })
+        if let ("load" | "words" | "splat", Ok(lanes)) = (plain, suffix.parse()) {
+            if plain == "splat" {
+                return Ok(Inst::Splat(self.register()?, lanes));
+            }
+            let (buf, at) = self.place()?;
+            return Ok(if plain == "load" {
+                Inst::Load { buf, at, lanes }
             } else {
-                Ok(Inst::Splat(self.register()?, lanes))
-            };
+                Inst::Words { buf, at, lanes }
+            });
+        }
+        if let ("pack" | "mma", Ok(format)) = (plain, suffix.parse()) {
+            let a = self.register()?;
+            return Ok(if plain == "pack" {
+                Inst::Pack(format, a)
+            } else {
+                let (b, c) = (self.comma_register()?, self.comma_register()?);
+                Inst::Mma { format, a, b, c }
+            });
         }
         Ok(match word {
             "const" => Inst::Float(self.float()?),

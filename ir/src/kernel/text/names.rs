@@ -121,7 +121,12 @@ impl Names {
             Inst::Load { buf, at, lanes } => {
                 format!("load{} {}[{}]", Suffix(*lanes), self.buf(*buf), self.affine(at))
             }
+            Inst::Words { buf, at, lanes } => {
+                format!("words{} {}[{}]", Suffix(*lanes), self.buf(*buf), self.affine(at))
+            }
+            Inst::Pack(format, a) => format!("pack.{format} {}", r(a)),
             Inst::Shuffle(a, mask) => format!("shuffle {}, {mask}", r(a)),
+            Inst::Mma { format, a, b, c } => format!("mma.{format} {}, {}, {}", r(a), r(b), r(c)),
         }
     }
 

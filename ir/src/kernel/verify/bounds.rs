@@ -69,8 +69,8 @@ impl Proof<'_> {
     fn stmt(&mut self, stmt: &Stmt) -> Result<(), KernelError> {
         match stmt {
             Stmt::Let(reg, inst) => {
-                if let Inst::Load { buf, at, lanes } = inst {
-                    self.access(*buf, at, *lanes)
+                if let Some((buf, at, count)) = inst.loaded() {
+                    self.access(buf, at, count)
                         .map_err(|fault| self.report.at(stmt, fault))?;
                 }
                 let value = self

@@ -1,9 +1,12 @@
-//! That all threads of a block reach the same barriers and shuffles.
+//! That all threads of a block reach the same barriers, shuffles and products of warps.
 //!
 //! A register may differ between threads if it is derived from the variable of a thread loop or from loaded data, or
 //! if whether it is assigned depends on such a register.
 
 use super::*;
+
+/// Threads of a warp.
+const WARP: u64 = 32;
 
 pub(super) fn check(kernel: &Kernel) -> Result<(), KernelError> {
     let mut threads = Threads {
@@ -19,7 +22,7 @@ pub(super) fn check(kernel: &Kernel) -> Result<(), KernelError> {
         report: Reporter::new(kernel),
         differs: &threads.differs,
     };
-    control.check(&kernel.body, None, false)
+    control.check(&kernel.body, None, None)
 }
 
 struct Threads<'k> {
@@ -49,7 +52,7 @@ impl Threads<'_> {
                 Stmt::Let(reg, inst) => {
                     let is_mutable = self.kernel.registers[reg.0 as usize].mutable;
                     let mut differs = is_mutable && diverged;
-                    differs |= matches!(inst, Inst::Load { .. } | Inst::Shuffle(..));
+                    differs |= inst.loaded().is_some() || inst.common().is_some();
                     inst.for_each_operand(|operand| differs |= self.differs[operand.0 as usize]);
                     self.set(*reg, differs);
                 }
@@ -81,29 +84,36 @@ struct Control<'k, 't> {
 }
 
 impl Control<'_, '_> {
-    /// `decided_by` is a register that may differ and decides whether this body runs.
-    fn check(&self, body: &[Stmt], decided_by: Option<Reg>, in_threads: bool) -> Result<(), KernelError> {
+    /// `decided_by` is a register that may differ and decides whether this body runs; `threads` counts those of the
+    /// thread loop around it.
+    fn check(&self, body: &[Stmt], decided_by: Option<Reg>, threads: Option<u64>) -> Result<(), KernelError> {
         for stmt in body {
             let mut inside = decided_by;
-            let mut threads = in_threads;
+            let mut threads = threads;
             match stmt {
-                Stmt::For { kind, start, end, .. } => {
+                Stmt::For {
+                    kind,
+                    start,
+                    end,
+                    step,
+                    ..
+                } => {
                     inside = inside
                         .or_else(|| bound_differs(self.differs, *start))
                         .or_else(|| bound_differs(self.differs, *end));
-                    threads |= *kind == LoopKind::Thread;
+                    if *kind == LoopKind::Thread {
+                        threads = structure::iterations(*start, *end, *step);
+                    }
                 }
                 Stmt::If { condition, .. } if self.differs[condition.0 as usize] => {
                     inside = inside.or(Some(*condition));
                 }
-                Stmt::Let(_, Inst::Shuffle(..)) | Stmt::Barrier => {
-                    if let Some(reg) = decided_by {
-                        return Err(self.report.at(stmt, Fault::Divergent(self.report.reg(reg))));
-                    }
-                    if !in_threads && *stmt != Stmt::Barrier {
-                        return Err(self.report.at(stmt, Fault::ShuffleOutside));
-                    }
-                }
+                Stmt::Let(_, inst) => self
+                    .check_common(inst, decided_by, threads)
+                    .map_err(|fault| self.report.at(stmt, fault))?,
+                Stmt::Barrier => self
+                    .check_reached(decided_by)
+                    .map_err(|fault| self.report.at(stmt, fault))?,
                 _ => {}
             }
             for body in stmt.bodies() {
@@ -111,5 +121,22 @@ impl Control<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn check_reached(&self, decided_by: Option<Reg>) -> Result<(), Fault> {
+        decided_by.map_or(Ok(()), |reg| Err(Fault::Divergent(self.report.reg(reg))))
+    }
+
+    /// An instruction that needs other threads.
+    fn check_common(&self, inst: &Inst, decided_by: Option<Reg>, threads: Option<u64>) -> Result<(), Fault> {
+        let Some(name) = inst.common() else {
+            return Ok(());
+        };
+        self.check_reached(decided_by)?;
+        match threads {
+            None => Err(Fault::OutsideThreads(name)),
+            Some(count) if matches!(inst, Inst::Mma { .. }) && count % WARP != 0 => Err(Fault::Warps(count)),
+            Some(_) => Ok(()),
+        }
     }
 }

@@ -101,6 +101,14 @@ impl Reporter<'_> {
         }
     }
 
+    /// Whether a format has 16 bits.
+    fn check_halves(&self, what: impl FnOnce() -> String, format: DType) -> Result<(), Fault> {
+        match format {
+            DType::F16 | DType::BF16 => Ok(()),
+            DType::F32 | DType::I32 => Err(mismatch(what(), format, "f16 or bf16")),
+        }
+    }
+
     pub(super) fn check_prefetch(&self, buf: Buf, at: &Affine) -> Result<(), Fault> {
         self.dtype(buf)?;
         self.check_affine(at)
@@ -153,6 +161,25 @@ impl Reporter<'_> {
                 self.dtype(buf)?;
                 self.check_access(buf, "loaded from", Access::Write)?;
                 self.check_affine(at)?;
+            }
+            Inst::Words { buf, ref at, .. } => {
+                let dtype = self.dtype(buf)?;
+                self.check_halves(|| format!("`{}`", self.buf(buf)), dtype)?;
+                self.check_access(buf, "loaded from", Access::Write)?;
+                self.check_affine(at)?;
+            }
+            Inst::Pack(format, a) => {
+                self.check_halves(|| "the format".to_owned(), format)?;
+                let ty = self.of(a, &[F32])?;
+                if ty.lanes == 1 {
+                    return Err(mismatch(format!("`{}`", self.reg(a)), ty, "two lanes or more"));
+                }
+            }
+            Inst::Mma { format, a, b, c } => {
+                self.check_halves(|| "the format".to_owned(), format)?;
+                for (reg, scalar, lanes) in [(a, I32, 4), (b, I32, 2), (c, F32, 4)] {
+                    self.exactly(reg, Type { scalar, lanes })?;
+                }
             }
             Inst::Shuffle(a, mask) => {
                 self.of(a, &[F32, I32])?;
