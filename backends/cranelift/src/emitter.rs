@@ -22,7 +22,7 @@ pub(crate) fn function(
     scratch: &mut FunctionBuilderContext,
 ) -> Result<Function, LowerError> {
     if Machine::of(kernel) == Machine::Gpu {
-        let reason = "a shuffle, or a barrier inside a thread loop, needs the threads of a GPU block";
+        let reason = "`shuffle`, `mma`, or a barrier inside a thread loop needs the threads of a GPU block";
         return Err(kernel_error(kernel, reason.to_owned()));
     }
     let mut signature = Signature::new(isa.default_call_conv());

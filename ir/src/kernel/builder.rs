@@ -145,7 +145,8 @@ impl Builder {
         self.local(name, dtype, len, Space::Shared)
     }
 
-    fn local(&mut self, name: &str, dtype: DType, len: i64, space: Space) -> Buf {
+    /// Adds a buffer of the kernel's own.
+    pub fn local(&mut self, name: &str, dtype: DType, len: i64, space: Space) -> Buf {
         self.kernel.locals.push(Local {
             name: name.into(),
             dtype,

@@ -13,6 +13,7 @@ mod arithmetic;
 mod error;
 mod inst;
 mod memory;
+mod races;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,8 @@ pub enum Machine {
     /// One CPU thread, one iteration after the other. Shared locals are private ones.
     Cpu,
     /// The threads of a GPU block, statement by statement together. Private locals are per thread. Code outside of
-    /// thread loops is run by all threads alike. Races on shared locals are errors.
+    /// thread loops is run by all threads alike. Races are errors: of threads for elements of shared locals and of
+    /// parameters, and of blocks for elements of parameters.
     Gpu,
 }
 

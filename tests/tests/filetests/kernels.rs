@@ -22,6 +22,7 @@ const GPU_ONLY: &[(&str, &str)] = &[
         "block_sum",
         "has `shuffle`, which needs threads that run together",
     ),
+    ("warp_product", "has `mma`, which needs the threads of a warp"),
 ];
 
 const TOKENS: [i64; 3] = [1, 3, 8];

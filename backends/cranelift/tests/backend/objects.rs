@@ -173,7 +173,7 @@ fn refusals_name_what_is_wrong() {
     let shuffle = single("s", Scalar::I32, |x| Inst::Shuffle(x, 1));
     let refused = refusal(shuffle, &host);
     assert!(
-        refused.contains("kernel `s`: a shuffle, or a barrier inside a thread loop, needs"),
+        refused.contains("kernel `s`: `shuffle`, `mma`, or a barrier inside a thread loop needs"),
         "{refused}"
     );
     let mut large = single("l", Scalar::F32, Inst::Copy);

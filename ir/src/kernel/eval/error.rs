@@ -75,12 +75,22 @@ pub enum EvalError {
         /// The element.
         index: i64,
     },
-    /// Threads use an element of a shared local in an order that nothing decides.
+    /// Threads use an element of a shared local or of a parameter in an order that nothing decides.
     #[error("kernel @{kernel}: threads race for element {index} of `{buffer}`: no barrier between its uses")]
     Race {
         /// The name of the kernel.
         kernel: String,
-        /// The name of the local.
+        /// The name of the buffer.
+        buffer: String,
+        /// The element.
+        index: i64,
+    },
+    /// Blocks use an element of a parameter, and one of them stores to it.
+    #[error("kernel @{kernel}: blocks race for element {index} of `{buffer}`: nothing orders their uses")]
+    BlockRace {
+        /// The name of the kernel.
+        kernel: String,
+        /// The name of the parameter.
         buffer: String,
         /// The element.
         index: i64,

@@ -1,26 +1,7 @@
 //! Buffers while a kernel runs.
 
+use super::races::{Clock, Races, User};
 use super::*;
-
-/// Who uses an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum User {
-    Nobody,
-    Thread(usize),
-    /// All threads alike, outside of thread loops.
-    Everyone,
-    /// Several, one after the other.
-    Several,
-}
-
-/// Uses of an element of a shared local since a barrier.
-#[derive(Clone, Copy, Debug)]
-struct Trace {
-    /// Of the barrier.
-    epoch: u64,
-    writer: User,
-    reader: User,
-}
 
 /// A buffer.
 pub(super) struct Memory<'a> {
@@ -32,7 +13,7 @@ pub(super) struct Memory<'a> {
     pub(super) copies: usize,
     /// For each element of each copy of a local: the iteration that wrote it.
     written: Vec<u64>,
-    traces: Vec<Trace>,
+    races: Races,
 }
 
 /// Why an element cannot be used.
@@ -40,36 +21,41 @@ pub(super) enum Trouble {
     OutOfBounds,
     Undefined(i64),
     Race(i64),
+    BlockRace(i64),
     Differs(i64),
 }
 
 impl<'a> Memory<'a> {
-    pub(super) fn param(bytes: &'a mut [u8], dtype: DType, length: i64) -> Self {
+    /// A parameter; its uses are traced if `is_traced`.
+    pub(super) fn param(bytes: &'a mut [u8], dtype: DType, length: i64, is_traced: bool) -> Self {
         Memory {
             bytes,
             dtype,
             length,
             copies: 1,
             written: vec![],
-            traces: vec![],
+            races: if is_traced {
+                Races::of_grid(length as usize)
+            } else {
+                Races::untraced()
+            },
         }
     }
 
-    /// A local in `copies` copies; its uses are traced if threads share it.
+    /// A local in `copies` copies; its uses are traced if `is_traced`.
     pub(super) fn local(bytes: &'a mut [u8], local: &Local, copies: usize, is_traced: bool) -> Self {
         let length = local.len as usize;
-        let nothing = Trace {
-            epoch: 0,
-            writer: User::Nobody,
-            reader: User::Nobody,
-        };
         Memory {
             bytes,
             dtype: local.dtype,
             length: local.len,
             copies,
             written: vec![0; length * copies],
-            traces: if is_traced { vec![nothing; length] } else { vec![] },
+            races: if is_traced {
+                Races::of_block(length)
+            } else {
+                Races::untraced()
+            },
         }
     }
 
@@ -109,6 +95,9 @@ impl<'a> Memory<'a> {
                 self.check_written(first + i, base + i, user, clock)?;
             }
         }
+        if self.races.are_traced() {
+            (first..first + count).try_for_each(|element| self.races.load(element, user, clock))?;
+        }
         match self.dtype {
             DType::F32 | DType::I32 => self.load_words(4 * base, lanes),
             DType::F16 | DType::BF16 if count > lanes.len() => self.load_words(2 * base, lanes),
@@ -145,19 +134,6 @@ impl<'a> Memory<'a> {
                 return Err(Trouble::Differs(element as i64));
             }
         }
-        let Some(trace) = self.traces.get_mut(element) else {
-            return Ok(());
-        };
-        trace.renew(clock.epoch);
-        // What all threads wrote, each of them wrote before it reads.
-        if ![User::Nobody, User::Everyone, user].contains(&trace.writer) {
-            return Err(Trouble::Race(element as i64));
-        }
-        trace.reader = if [User::Nobody, user].contains(&trace.reader) {
-            user
-        } else {
-            User::Several
-        };
         Ok(())
     }
 
@@ -170,6 +146,9 @@ impl<'a> Memory<'a> {
         clock: Clock,
     ) -> Result<(), Trouble> {
         let first = self.position(index, lanes.len())?;
+        if self.races.are_traced() {
+            (first..first + lanes.len()).try_for_each(|element| self.races.store(element, user, clock))?;
+        }
         let all_copies = user == User::Everyone && self.copies > 1;
         let copies = if all_copies {
             0..self.copies
@@ -179,9 +158,7 @@ impl<'a> Memory<'a> {
         for copy in copies {
             let base = copy * self.length as usize + first;
             if !self.written.is_empty() {
-                for i in 0..lanes.len() {
-                    self.mark_written(first + i, base + i, user, clock)?;
-                }
+                self.written[base..base + lanes.len()].fill(clock.iteration);
             }
             match self.dtype {
                 DType::F32 | DType::I32 => {
@@ -203,41 +180,4 @@ impl<'a> Memory<'a> {
             b.copy_from_slice(&narrow(f32::from_bits(*lane)).to_le_bytes());
         }
     }
-
-    fn mark_written(&mut self, element: usize, at: usize, user: User, clock: Clock) -> Result<(), Trouble> {
-        self.written[at] = clock.iteration;
-        let Some(trace) = self.traces.get_mut(element) else {
-            return Ok(());
-        };
-        trace.renew(clock.epoch);
-        let is_own = |other: User| other == User::Nobody || other == user;
-        // Where all threads read and then all write, the first may write before the last has read.
-        let is_late = user == User::Everyone && trace.reader == User::Everyone;
-        if !is_own(trace.writer) || !is_own(trace.reader) || is_late {
-            return Err(Trouble::Race(element as i64));
-        }
-        trace.writer = user;
-        Ok(())
-    }
-}
-
-impl Trace {
-    fn renew(&mut self, epoch: u64) {
-        if self.epoch != epoch {
-            *self = Trace {
-                epoch,
-                writer: User::Nobody,
-                reader: User::Nobody,
-            };
-        }
-    }
-}
-
-/// When something happens; both count from 1.
-#[derive(Clone, Copy)]
-pub(super) struct Clock {
-    /// Iterations of the parallel loop so far.
-    pub(super) iteration: u64,
-    /// Iterations and barriers so far.
-    pub(super) epoch: u64,
 }

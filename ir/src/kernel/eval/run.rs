@@ -1,6 +1,7 @@
 //! Runs statements, each for all threads that are active before the next.
 
-use super::memory::{Clock, Memory, Trouble, User};
+use super::memory::{Memory, Trouble};
+use super::races::{Clock, User};
 use super::*;
 
 pub(super) fn run(
@@ -26,7 +27,8 @@ pub(super) fn run(
                 expected,
             });
         }
-        memories.push(Memory::param(bytes, param.dtype, length));
+        let is_traced = is_gpu && param.access != Access::Read;
+        memories.push(Memory::param(bytes, param.dtype, length, is_traced));
     }
     let copies = |local: &Local| match local.space {
         Space::Private if is_gpu => program.threads,
@@ -297,6 +299,11 @@ impl<'k> Run<'_, 'k, '_> {
                 index,
             },
             Trouble::Race(index) => EvalError::Race {
+                kernel,
+                buffer,
+                index,
+            },
+            Trouble::BlockRace(index) => EvalError::BlockRace {
                 kernel,
                 buffer,
                 index,

@@ -1,5 +1,8 @@
 //! What the evaluator computes and what it refuses.
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
 use super::*;
 
 const HEAD: &str = "kernel @k(%x: readwrite f32[8*T], %n: readwrite i32[8*T]) grid T";
@@ -269,7 +272,7 @@ fn block_sum_by_shuffles_and_shared_memory() {
     let error = Program::new(&kernel, Machine::Cpu).expect_err("it shuffles");
     assert_eq!(
         error.to_string(),
-        "kernel @block_sum: a shuffle, or a barrier inside a thread loop, needs the threads of a block"
+        "kernel @block_sum: `shuffle`, `mma`, or a barrier inside a thread loop needs the threads of a block"
     );
 }
 
@@ -353,6 +356,131 @@ fn refusals() {
         barrier %b = load @s[3 - %t] store %x[%t], %b } barrier %c = load.4 @s[0] store %x[4], %c }";
     let (x, _) = run_body(body, &[1.0, 2.0, 3.0, 4.0], &[]).expect("it runs");
     assert_eq!(x, [4.0, 3.0, 2.0, 1.0, 1.0, 2.0, 3.0, 4.0]);
+}
+
+#[test]
+fn races_for_parameters() {
+    let run_threads = |body: &str| {
+        let text = format!(
+            "kernel @k(%x: readwrite f32[8], %y: write f32[4*T]) grid T {{
+             parallel %p in 0..T {{ %v = const 1.0 thread %t in 0..4 {{ barrier {body} }} }} }}"
+        );
+        let kernel: Kernel = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        let mut buffers = [vec![0; 32], vec![0; 32]];
+        run(&kernel, &mut buffers, 2).map_or_else(|error| error.to_string(), |()| "ran".to_owned())
+    };
+    let of = |users: &str, element: u32, buffer: &str, rest: &str| {
+        format!("kernel @k: {users} race for element {element} of `{buffer}`: {rest}")
+    };
+    let threads = |element, buffer| of("threads", element, buffer, "no barrier between its uses");
+    let blocks = |element, buffer| of("blocks", element, buffer, "nothing orders their uses");
+    let cases = [
+        // Each thread and block has its own, or all only load.
+        ("store %y[4*%p + %t], %v %a = load %x[0]", "ran".to_owned()),
+        (
+            "store %x[4*%p + %t], %v %a = load %x[4*%p + %t]",
+            "ran".to_owned(),
+        ),
+        // A barrier is between.
+        (
+            "store %x[4*%p + %t], %v barrier %a = load %x[4*%p + 3 - %t]",
+            "ran".to_owned(),
+        ),
+        (
+            "store %x[4*%p + %t], %v %a = load %x[4*%p + 3 - %t]",
+            threads(3, "x"),
+        ),
+        (
+            "%a = load %x[4*%p + 3 - %t] store %x[4*%p + %t], %v",
+            threads(0, "x"),
+        ),
+        ("store %y[4*%p], %v", threads(0, "y")),
+        ("store %y[%t], %v", blocks(0, "y")),
+        ("%a = load %x[%t] barrier store %x[%t], %v", blocks(0, "x")),
+        ("store %x[4*%p + %t], %v barrier %a = load %x[3]", blocks(3, "x")),
+        // Elements that both blocks load, and the second one stores to.
+        ("%a = load %x[%t] barrier store %x[%t + 4*%p], %v", blocks(0, "x")),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(run_threads(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn pairs_of_halves() {
+    let kernel: Kernel = "kernel @k(%h: read bf16[4], %x: read f32[4], %n: write i32[8]) grid 1 {
+        local private @l: f16[4]
+        parallel %p in 0..1 {
+          %a = words %h[1] store %n[0], %a
+          %v = load.4 %x[0] %b = pack.bf16 %v store %n[1], %b
+          %c = pack.f16 %v store %n[3], %c
+          store @l[0], %v %d = words.2 @l[0] store %n[5], %d } }"
+        .parse()
+        .expect("it parses");
+    assert_eq!(Machine::of(&kernel), Machine::Cpu);
+    let halves = [0x1111_u16, 0x2222, 0x3333, 0x4444]
+        .map(u16::to_le_bytes)
+        .concat();
+    // Twice halfway between two bf16, too large for f16, halfway between two f16.
+    let x = floats(&[1.0 + 1.0 / 256.0, -1.0 - 3.0 / 256.0, 1e6, 1.0 + 1.0 / 2048.0]);
+    for machine in [Machine::Cpu, Machine::Gpu] {
+        let mut buffers = [halves.clone(), x.clone(), vec![0; 32]];
+        Program::new(&kernel, machine)
+            .and_then(|p| p.run_all(&mut buffers, 1))
+            .expect("it runs");
+        let found: Vec<String> = to_ints(&buffers[2]).iter().map(|n| format!("{n:08x}")).collect();
+        let f16 = ["bc0c3c04", "3c007c00"];
+        assert_eq!(
+            found,
+            [
+                "33332222", "bf823f80", "3f804974", f16[0], f16[1], f16[0], f16[1], "00000000"
+            ],
+            "{machine:?}"
+        );
+    }
+    let long: Kernel = kernel
+        .to_string()
+        .replace("words %h[1]", "words %h[3]")
+        .parse()
+        .expect("it parses");
+    let error = run(&long, &mut [halves, x, vec![0; 32]], 1).expect_err("one element is missing");
+    assert_eq!(
+        error.to_string(),
+        "kernel @k: 2 elements from 3 of `h`, which has 4"
+    );
+}
+
+/// Against the product of matrices, written down as such.
+#[test]
+fn products_of_warps() {
+    let text = include_str!("../../../../tests/filetests/kernel/warp_product.rkir");
+    let mut rng = SmallRng::seed_from_u64(5);
+    let mut random = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-2.0..2.0)).collect() };
+    for format in [DType::F16, DType::BF16] {
+        let kernel: Kernel = text.replace("bf16", format.name()).parse().expect("it parses");
+        assert_eq!(Machine::of(&kernel), Machine::Gpu);
+        let round = |x: f32| match format {
+            DType::F16 => half::f16::from_f32(x).to_f32(),
+            _ => half::bf16::from_f32(x).to_f32(),
+        };
+        let (x, w) = (random(2 * 512), random(512));
+        let mut stored = vec![0; 1024];
+        for (i, &value) in w.iter().enumerate() {
+            format.write(&mut stored, i, f64::from(value));
+        }
+        let mut buffers = [floats(&x), stored, vec![0; 2 * 4 * 256]];
+        run(&kernel, &mut buffers, 2).expect("it runs");
+        for (at, found) in to_floats(&buffers[2]).into_iter().enumerate() {
+            let (row, column) = (at / 16, at % 16);
+            let term = |k: usize| f64::from(round(x[32 * row + k])) * f64::from(round(w[32 * column + k]));
+            let expected: f64 = (0..32).map(term).sum();
+            let error = (f64::from(found) - expected).abs();
+            assert!(
+                error < 1e-5,
+                "{format}, row {row}, column {column}: {found}, expected {expected}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -31,6 +31,11 @@ kernel @sample(%x: read bf16[4*T + 8], %y: readwrite f32[64], %n: read i32[T]) g
     thread %k in 0..32 {
       barrier
       %o = shuffle %s, 16
+      %h = words.4 %x[8*%k - 3]
+      %h1 = words %x[0]
+      %p = pack.f16 $sum
+      %q = words.2 %x[4]
+      %d = mma.bf16 %p, %q, %p
       unrolled %u in 0..2 {
         store @tmp[2*%k + %u], %o
       }
