@@ -211,6 +211,10 @@ pub(super) fn wkv7(
                 b.store(y, at.clone() + value, sum)
             });
         });
+        if rows.passes * rows.rows > n {
+            // Threads without a row of their own have loaded the last one, which is stored now.
+            b.barrier();
+        }
         share.store(b, state, &start, &rows);
     });
     Ok(vec![s.finish()])
