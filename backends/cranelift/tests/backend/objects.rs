@@ -48,6 +48,7 @@ fn objects_stand_alone() {
         let expected = match target.arch {
             Arch::X86_64 => object::Architecture::X86_64,
             Arch::Aarch64 => object::Architecture::Aarch64,
+            Arch::Cuda => unreachable!("the targets are processors"),
         };
         assert_eq!(file.architecture(), expected);
         assert_eq!(
@@ -169,6 +170,11 @@ fn refusals_name_what_is_wrong() {
     assert_eq!(
         refusal(exp2, &host),
         "backend `cranelift`: kernel `e`: `exp2` exists on GPUs only; it must be expanded"
+    );
+    let pack = single("p", Scalar::F32, |x| Inst::Pack(DType::BF16, x));
+    assert_eq!(
+        refusal(pack, &host),
+        "backend `cranelift`: kernel `p`: `words` and `pack` exist on GPUs only"
     );
     let shuffle = single("s", Scalar::I32, |x| Inst::Shuffle(x, 1));
     let refused = refusal(shuffle, &host);
