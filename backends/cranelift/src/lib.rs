@@ -37,9 +37,9 @@ const NAME: &str = "cranelift";
 /// Prefetches are dropped, as Cranelift has no such instruction. Locals live on the stack.
 ///
 /// # Errors
-/// [`LowerError::Kernel`] for what only GPUs have (`shuffle`, `exp2`, barriers in thread loops), loops that should be unrolled but have no
-/// fixed extent, and locals larger than the stack allows; [`LowerError::Target`] for an x86-64 without AVX or FMA;
-/// [`LowerError::Listing`] for LLVM IR.
+/// [`LowerError::Kernel`] for what only GPUs have (`shuffle`, `exp2`, `words`, `pack`, `mma`, barriers in thread
+/// loops), loops that should be unrolled but have no fixed extent, and locals larger than the stack allows;
+/// [`LowerError::Target`] for an x86-64 without AVX or FMA; [`LowerError::Listing`] for LLVM IR.
 ///
 /// # Panics
 /// Kernels that the verifier would refuse, such as those with operands of wrong types, may panic.
