@@ -44,6 +44,7 @@ mod workspace;
 
 pub mod artifact;
 pub mod chat;
+pub mod gpu;
 pub mod machine;
 pub mod manifest;
 pub mod model;

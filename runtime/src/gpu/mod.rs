@@ -1,0 +1,17 @@
+//! Runs models on GPUs.
+//!
+//! ```text
+//! PTX, weights ──> GpuModel ──> GpuSession ──> logits     (one conversation)
+//!                  (shared)  └─> GpuBatch  ──> logits     (many, one token of each at a time)
+//! ```
+//!
+//! Nothing here knows CUDA but one implementation of [`Driver`]: tests bring another.
+
+pub mod driver;
+
+mod error;
+
+pub use driver::{
+    Address, DeviceBuffer, DeviceInfo, Driver, Event, Function, Graph, HostMemory, KernelLaunch, Module, Resource,
+};
+pub use error::GpuError;
