@@ -108,6 +108,7 @@ pub fn name(kind: ProgramKind) -> &'static str {
         ProgramKind::Decode => "decode",
         ProgramKind::Prefill => "prefill",
         ProgramKind::Score => "score",
+        ProgramKind::Batch => "batch",
     }
 }
 
@@ -117,6 +118,6 @@ fn max_tokens(kind: ProgramKind) -> usize {
         ProgramKind::Decode => 1,
         ProgramKind::Prefill => 128,
         // A row of logits for each token: at 65,536 words this is 8 MiB.
-        ProgramKind::Score => 32,
+        ProgramKind::Score | ProgramKind::Batch => 32,
     }
 }

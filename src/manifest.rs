@@ -82,6 +82,7 @@ fn kernel_info(kernel: &Kernel) -> KernelInfo {
     KernelInfo {
         symbol: kernel.name.clone(),
         grid: size(kernel.grid, 1),
+        threads: 0,
         params: kernel.params.iter().map(param).collect(),
     }
 }

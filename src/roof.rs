@@ -62,6 +62,7 @@ impl Roof {
                 .map(|kernel| KernelInfo {
                     symbol: kernel.name,
                     grid: fixed(TASKS.unsigned_abs()),
+                    threads: 0,
                     params: vec![param(4 * len, Access::Read), param(sums, Access::Write)],
                 })
                 .collect(),

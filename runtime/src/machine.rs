@@ -1,6 +1,6 @@
 //! What this machine's processor can do, by LLVM's names.
 
-use crate::manifest::TargetInfo;
+use crate::manifest::{GPU_ARCH, TargetInfo};
 
 /// Why code cannot run here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum MachineError {
         /// What this machine is.
         expected: &'static str,
     },
+    /// Code for a GPU, where code for a processor was expected.
+    #[error("the code is for NVIDIA GPUs (`{0}`) and cannot run on this machine's processor")]
+    Gpu(String),
     /// Instructions that this processor does not have.
     #[error("the code uses {}, which this machine's processor does not have", .0.join(", "))]
     Missing(Vec<String>),
@@ -27,6 +30,9 @@ pub enum MachineError {
 /// Names the extensions that are missing.
 pub fn check(target: &TargetInfo) -> Result<(), MachineError> {
     let expected = std::env::consts::ARCH;
+    if target.arch == GPU_ARCH {
+        return Err(MachineError::Gpu(target.arch.clone()));
+    }
     if target.arch != expected {
         return Err(MachineError::Arch {
             found: target.arch.clone(),

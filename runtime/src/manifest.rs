@@ -12,6 +12,12 @@ pub const FORMAT_VERSION: u32 = 1;
 /// What weight buffers are aligned to in an artifact.
 pub const WEIGHT_ALIGN: u64 = 64;
 
+/// [`TargetInfo::arch`] of code for GPUs.
+pub const GPU_ARCH: &str = "cuda";
+
+/// What every buffer of a GPU kernel is aligned to, in bytes.
+pub const GPU_ALIGN: u64 = 16;
+
 /// The contents of an artifact except the code and the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -63,6 +69,32 @@ impl Manifest {
         self.state.last().and_then(end).unwrap_or(0)
     }
 
+    /// Bytes of the state that a program advances.
+    pub(crate) fn state_bytes(&self, program: &Program) -> u64 {
+        let states = match program.kind {
+            ProgramKind::Batch => program.max_tokens as u64,
+            ProgramKind::Decode | ProgramKind::Prefill | ProgramKind::Score => 1,
+        };
+        // Checked: at most 2^34 values and 2^20 states.
+        self.state_len() * 4 * states
+    }
+
+    /// Bytes of the logits that a program gives.
+    pub(crate) fn logits_bytes(&self, program: &Program) -> u64 {
+        let rows = if program.kind.has_all_logits() {
+            program.max_tokens as u64
+        } else {
+            1
+        };
+        // Checked: at most 2^31 logits and 2^20 tokens.
+        rows * self.model.vocab as u64 * 4
+    }
+
+    /// Whether the code runs on GPUs.
+    pub fn is_for_gpus(&self) -> bool {
+        self.target.arch == GPU_ARCH
+    }
+
     /// The program of a kind.
     pub fn program(&self, kind: ProgramKind) -> Option<&Program> {
         self.programs.iter().find(|p| p.kind == kind)
@@ -97,9 +129,10 @@ pub struct ModelInfo {
 /// The machine that the code was compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetInfo {
-    /// `x86_64` or `aarch64`.
+    /// `x86_64`, `aarch64` or [`GPU_ARCH`].
     pub arch: String,
-    /// Required instruction set extensions, by LLVM's names (`avx2`, `avx512f` …).
+    /// Required instruction set extensions, by LLVM's names (`avx2`, `avx512f` …); for GPUs the architectures whose
+    /// instructions are used (`sm_80`, `sm_90` …), of which the highest is needed.
     pub extensions: Vec<String>,
 }
 
@@ -124,8 +157,11 @@ impl Size {
 pub struct KernelInfo {
     /// Its symbol name.
     pub symbol: String,
-    /// Iterations of its parallel loop.
+    /// Iterations of its parallel loop: blocks, on a GPU.
     pub grid: Size,
+    /// Threads of a block on a GPU; 0 on processors.
+    #[serde(default)]
+    pub threads: u32,
     /// The buffers it takes, in order.
     pub params: Vec<ParamInfo>,
 }
@@ -213,6 +249,23 @@ pub enum ProgramKind {
     Prefill,
     /// Up to `max_tokens` tokens in, the logits of every one out, `[tokens, vocab]`.
     Score,
+    /// One token of each of up to `max_tokens` independent states in, the logits of every one out, `[tokens, vocab]`.
+    /// Only for GPUs.
+    ///
+    /// [`Arg::State`] is an offset into a batch state. The part that starts at float `o` of one state starts at float
+    /// `o * max_tokens` of the batch state, and has a row for each state there; so a batch state has
+    /// `state_len * max_tokens` floats.
+    Batch,
+}
+
+impl ProgramKind {
+    /// Whether each token of a call has logits, not only the last one.
+    pub fn has_all_logits(self) -> bool {
+        match self {
+            ProgramKind::Decode | ProgramKind::Prefill => false,
+            ProgramKind::Score | ProgramKind::Batch => true,
+        }
+    }
 }
 
 impl std::fmt::Display for ProgramKind {
@@ -221,6 +274,7 @@ impl std::fmt::Display for ProgramKind {
             ProgramKind::Decode => "decode",
             ProgramKind::Prefill => "prefill",
             ProgramKind::Score => "score",
+            ProgramKind::Batch => "batch",
         })
     }
 }
@@ -244,12 +298,12 @@ pub struct Launch {
 pub enum Arg {
     /// The start of a weight buffer.
     Weight(usize),
-    /// Byte offset into the state.
+    /// Byte offset into the state, or the batch state of a [`ProgramKind::Batch`] program.
     State(u64),
     /// Byte offset into the arena.
     Arena(u64),
     /// The i32 token ids of this call.
     Tokens,
-    /// The f32 logits.
+    /// The f32 logits, `[vocab]` or `[tokens, vocab]`.
     Logits,
 }

@@ -1,7 +1,7 @@
 //! What a step needs besides the model and the state: scratch memory, room for the logits, and threads.
 
 use crate::buffer::{Buffer, OutOfMemory};
-use crate::manifest::{Arg, Program, ProgramKind};
+use crate::manifest::{Arg, Program};
 use crate::model::Model;
 use crate::pool::{Job, Pool, Task};
 use crate::state::State;
@@ -70,11 +70,7 @@ impl Workspace {
         // The manifest's check bounds both.
         let most = |f: &dyn Fn(&Program) -> u64| manifest.programs.iter().map(f).max().unwrap_or(0);
         let tokens = Buffer::zeroed(most(&|p| p.max_tokens as u64 * 4))?;
-        let vocab = manifest.model.vocab as u64;
-        let logits = Buffer::zeroed(most(&|p| match p.kind {
-            ProgramKind::Score => p.max_tokens as u64 * vocab * 4,
-            ProgramKind::Decode | ProgramKind::Prefill => vocab * 4,
-        }))?;
+        let logits = Buffer::zeroed(most(&|p| manifest.logits_bytes(p)))?;
         let prepare = |program: &Program| {
             let mut prepared = Prepared {
                 tasks: vec![],

@@ -2,8 +2,8 @@
 //! expects, and nothing written is shared.
 
 use super::{
-    Access, Arg, FORMAT_VERSION, Launch, Manifest, ParamInfo, Program, ProgramKind, StateSlot, WEIGHT_ALIGN,
-    WeightInfo,
+    Access, Arg, FORMAT_VERSION, GPU_ALIGN, KernelInfo, Launch, Manifest, ParamInfo, Program, ProgramKind,
+    StateSlot, WEIGHT_ALIGN, WeightInfo,
 };
 use std::collections::HashSet;
 
@@ -13,6 +13,11 @@ const MAX_BUFFER: u64 = 64 << 30;
 const MAX_TOKENS: usize = 1 << 20;
 /// The most buffers of one kernel; all pairs of them are compared.
 const MAX_PARAMS: usize = 256;
+
+/// The most threads of a block on any GPU.
+const MAX_THREADS: u32 = 1024;
+/// The most blocks of a launch on any GPU.
+const MAX_BLOCKS: u64 = i32::MAX as u64;
 
 /// What is wrong with a manifest.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,14 @@ pub enum ManifestError {
         found: u64,
         /// What it may be.
         expected: String,
+    },
+    /// A kernel.
+    #[error("kernel `{symbol}` {reason}")]
+    Kernel {
+        /// Its name.
+        symbol: String,
+        /// What is the matter.
+        reason: String,
     },
     /// A program.
     #[error("program `{program}` {reason}")]
@@ -96,6 +109,9 @@ impl Manifest {
             weight.check()?;
         }
         self.check_state()?;
+        for kernel in &self.kernels {
+            self.check_kernel(kernel)?;
+        }
         let mut kinds = HashSet::new();
         for program in &self.programs {
             if !kinds.insert(program.kind) {
@@ -138,6 +154,27 @@ impl Manifest {
         Ok(())
     }
 
+    fn check_kernel(&self, kernel: &KernelInfo) -> Result<(), ManifestError> {
+        let (threads, gpu) = (kernel.threads, self.is_for_gpus());
+        let good = if gpu {
+            (1..=MAX_THREADS).contains(&threads)
+        } else {
+            threads == 0
+        };
+        if good {
+            return Ok(());
+        }
+        let expected = if gpu {
+            format!("1 to {MAX_THREADS} on a GPU")
+        } else {
+            "0 on a processor".into()
+        };
+        Err(ManifestError::Kernel {
+            symbol: kernel.symbol.clone(),
+            reason: format!("has blocks of {threads} threads, expected {expected}"),
+        })
+    }
+
     fn check_program(&self, program: &Program) -> Result<(), ManifestError> {
         let tokens = program.max_tokens;
         let most = if program.kind == ProgramKind::Decode {
@@ -147,6 +184,10 @@ impl Manifest {
         };
         if !(1..=most).contains(&tokens) {
             return Err(program.error(format!("takes up to {tokens} tokens, expected 1 to {most}")));
+        }
+        if program.kind == ProgramKind::Batch && !self.is_for_gpus() {
+            let arch = &self.target.arch;
+            return Err(program.error(format!("is for `{arch}`, but only GPUs run batches")));
         }
         for probe in &program.probes {
             let bytes = probe.elements.at(tokens).and_then(|n| n.checked_mul(4));
@@ -175,7 +216,12 @@ impl Manifest {
             .get(launch.kernel)
             .ok_or_else(|| format!("runs kernel {}, of {}", launch.kernel, self.kernels.len()))?;
         let grid = kernel.grid.at(program.max_tokens);
-        if grid.is_none_or(|g| i64::try_from(g).is_err()) {
+        let most = if self.is_for_gpus() {
+            MAX_BLOCKS
+        } else {
+            i64::MAX as u64
+        };
+        if grid.is_none_or(|g| g > most) {
             return Err(format!("runs `{}` with an impossible grid", kernel.symbol));
         }
         if kernel.params.len() > MAX_PARAMS {
@@ -212,11 +258,6 @@ impl Manifest {
     /// The memory behind an argument, if the kernel may use it like this.
     fn region(&self, program: &Program, arg: &Arg, param: &ParamInfo) -> Result<Region, String> {
         let tokens = program.max_tokens as u64;
-        // These cannot overflow: at most 2^20 tokens of 2^31 logits.
-        let logits = match program.kind {
-            ProgramKind::Score => tokens * self.model.vocab as u64 * 4,
-            ProgramKind::Decode | ProgramKind::Prefill => self.model.vocab as u64 * 4,
-        };
         let (space, start, len, writable) = match *arg {
             Arg::Weight(i) => {
                 let weight = self
@@ -225,17 +266,18 @@ impl Manifest {
                     .ok_or_else(|| format!("of {} weights", self.weights.len()))?;
                 (Space::Weight(i), 0, weight.bytes, false)
             }
-            Arg::State(offset) => (Space::State, offset, self.state_len() * 4, true),
+            Arg::State(offset) => (Space::State, offset, self.state_bytes(program), true),
             Arg::Arena(offset) => (Space::Arena, offset, self.arena_bytes, true),
             Arg::Tokens => (Space::Tokens, 0, tokens * 4, false),
-            Arg::Logits => (Space::Logits, 0, logits, true),
+            Arg::Logits => (Space::Logits, 0, self.logits_bytes(program), true),
         };
         let written = param.access != Access::Read;
         if written && !writable {
             return Err("which it must not write to".into());
         }
-        if !start.is_multiple_of(4) {
-            return Err("which is not aligned".into());
+        let align = if self.is_for_gpus() { GPU_ALIGN } else { 4 };
+        if !start.is_multiple_of(align) {
+            return Err(format!("which is not aligned to {align} bytes"));
         }
         let bytes = param.bytes.at(program.max_tokens);
         if !fits(start, bytes, len) {

@@ -49,6 +49,7 @@ fn kernel(symbol: &str, grid: Size, params: &[(Size, Access)]) -> KernelInfo {
     KernelInfo {
         symbol: symbol.into(),
         grid,
+        threads: 0,
         params,
     }
 }
