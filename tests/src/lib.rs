@@ -7,6 +7,8 @@
 //! text whose header says what to do with it; `tests/filetests` has them, one folder for each kind.
 
 pub mod cases;
+#[cfg(feature = "llvm")]
+pub mod fibers;
 pub mod fixtures;
 pub mod header;
 pub mod interpret;
