@@ -1,0 +1,323 @@
+//! Whole models as GPUs run them, launch by launch, fused and unfused: the evaluator of kernels and fibers leave the same
+//! bits, which are close to what the f64 evaluator of graphs and the goldens say.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use rwkvc::compile::{Options, kernels, plan_model};
+use rwkvc::{backends, engine};
+use rwkvc_backend_api::Target;
+use rwkvc_frontend::build::{Logits, build, initial_state};
+use rwkvc_frontend::generate::GenerateOptions;
+use rwkvc_frontend::model::Model;
+use rwkvc_ir::DType;
+use rwkvc_ir::kernel::Kernel;
+use rwkvc_passes::pipeline::{Fuel, Selection, run};
+use rwkvc_passes::plan::{Plan, Shape, plan};
+use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_tests::cases::PROGRAMS;
+use rwkvc_tests::fixtures::{self, Golden};
+use rwkvc_tests::interpret::{Call, Evaluator, Interpreter, Machine};
+use rwkvc_tests::numbers::{difference, largest};
+use rwkvc_tests::random::{self, Extras, Random};
+use rwkvc_tests::reference::{Expected, evaluate};
+
+/// Largest difference of a logit or a part of the state, relative to the largest value of its tensor, or to 1.
+const TOLERANCE: f64 = 3e-6;
+
+/// Largest difference of a logit of the demo from its float64 golden.
+const LOGITS: f64 = 2e-5;
+
+fn target() -> Target {
+    Target::parse("cuda:sm_80").expect("a target")
+}
+
+fn variants() -> [(&'static str, Selection); 2] {
+    [("fused", Selection::all()), ("unfused", Selection::unfused())]
+}
+
+fn planned(model: &Model, passes: &Selection) -> Plan {
+    let mut options = Options {
+        backend: backends::all()[0],
+        target: target(),
+        passes: passes.clone(),
+        fuel: None,
+        programs: PROGRAMS.to_vec(),
+        probes: false,
+        after_pass: &mut |_, _| {},
+    };
+    plan_model(model, &mut options).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+/// The plan of one token of each of up to `states` states.
+fn planned_batch(model: &Model, passes: &Selection, states: usize) -> Plan {
+    let graph = build(model, Logits::All, false).expect("a graph");
+    let graph = graph.specialise(None, Some(1));
+    let graph = run(graph, passes, &mut Fuel::new(None), &mut |_, _| {}).expect("a better graph");
+    let shape = Shape {
+        name: "batch",
+        graph: &graph,
+        max_tokens: states,
+    };
+    let mut plan = plan(&[shape], &backends::all()[0].features(&target())).unwrap_or_else(|e| panic!("{e}"));
+    for i in 0..plan.state.len() {
+        if let Some((weight, value)) = initial_state(model, &plan.state[i].name).expect("a state") {
+            plan.set_initial(i, weight, value);
+        }
+    }
+    plan
+}
+
+/// The evaluator and, where LLVM is built in, fibers, which must leave the same bits.
+struct Both {
+    fibers: Option<Box<dyn Machine>>,
+    /// The launches for which both still run; later ones are for the faster one.
+    both: Cell<usize>,
+}
+
+impl Both {
+    fn new(kernels: &[Kernel], both: usize) -> Self {
+        Both {
+            fibers: fibers(kernels),
+            both: Cell::new(both),
+        }
+    }
+}
+
+#[cfg(feature = "llvm")]
+fn fibers(kernels: &[Kernel]) -> Option<Box<dyn Machine>> {
+    let fibers = rwkvc_tests::fibers::Fibers::compile(kernels, &target());
+    Some(Box::new(fibers.unwrap_or_else(|e| panic!("{e}"))))
+}
+
+#[cfg(not(feature = "llvm"))]
+fn fibers(_: &[Kernel]) -> Option<Box<dyn Machine>> {
+    None
+}
+
+impl Machine for Both {
+    fn launch(&self, call: &Call<'_>, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+        let Some(fibers) = &self.fibers else {
+            return Evaluator.launch(call, buffers);
+        };
+        let mut expected = buffers.to_vec();
+        fibers.launch(call, buffers)?;
+        let Some(left) = self.both.get().checked_sub(1) else {
+            return Ok(());
+        };
+        self.both.set(left);
+        Evaluator.launch(call, &mut expected)?;
+        let different = (0..buffers.len()).find(|&i| buffers[i] != expected[i]);
+        match different.map(|i| &call.kernel.params[i].name) {
+            None => Ok(()),
+            Some(name) => Err(format!(
+                "fibers and evaluator differ in `{name}` of\n{}",
+                call.kernel
+            )),
+        }
+    }
+}
+
+/// One text on one plan.
+struct Run<'p> {
+    plan: &'p Plan,
+    machine: &'p Both,
+    interpreter: Interpreter<'p>,
+}
+
+impl<'p> Run<'p> {
+    fn new(plan: &'p Plan, model: &Model, machine: &'p Both) -> Self {
+        Run {
+            plan,
+            machine,
+            interpreter: Interpreter::new(plan, model).unwrap_or_else(|e| panic!("{e}")),
+        }
+    }
+
+    /// One call; its logits.
+    fn call(&mut self, kind: ProgramKind, tokens: &[u32]) -> Vec<f64> {
+        let program = PROGRAMS.iter().position(|&p| p == kind).expect("it is planned");
+        assert!(tokens.len() <= self.plan.programs[program].max_tokens, "one call");
+        self.interpreter
+            .call(program, tokens, self.machine)
+            .unwrap_or_else(|e| panic!("{kind}: {e}"));
+        self.interpreter.outputs(program).remove(0).1
+    }
+
+    fn state(&self) -> Vec<(String, Vec<f64>)> {
+        self.interpreter.outputs(0).split_off(1)
+    }
+}
+
+fn check(what: &str, found: &[f64], expected: &[f64]) {
+    let found = difference(found, expected);
+    let most = TOLERANCE * largest(expected).max(1.0);
+    assert!(
+        found <= most,
+        "{what} differs by {found:e}, at most {most:e} is expected"
+    );
+}
+
+fn check_state(what: &str, run: &Run<'_>, expected: &Expected) {
+    let found = run.state();
+    assert_eq!(found.len(), expected.state.len(), "{what}: as many parts");
+    for ((name, found), (other, expected)) in found.iter().zip(&expected.state) {
+        assert_eq!(name, other, "{what}: the order of the parts");
+        check(&format!("{what}: {name}"), found, expected);
+    }
+}
+
+/// By every program.
+fn check_model(what: &str, model: &Model, tokens: &[u32]) {
+    let expected = evaluate(model, tokens);
+    for (variant, passes) in variants() {
+        let what = format!("{what}, {variant}");
+        let plan = planned(model, &passes);
+        let machine = Both::new(&kernels(&plan), usize::MAX);
+        let new = || Run::new(&plan, model, &machine);
+
+        let mut decode = new();
+        let steps = tokens
+            .iter()
+            .flat_map(|&t| decode.call(ProgramKind::Decode, &[t]));
+        let rows: Vec<f64> = steps.collect();
+        check(&format!("{what}: decode"), &rows, &expected.logits);
+        check_state(&format!("{what}: decode"), &decode, &expected);
+
+        // In two calls, of which the second goes on with a state.
+        let mut score = new();
+        let chunks = tokens.chunks(tokens.len().div_ceil(2));
+        let rows: Vec<f64> = chunks.flat_map(|c| score.call(ProgramKind::Score, c)).collect();
+        check(&format!("{what}: score"), &rows, &expected.logits);
+        check_state(&format!("{what}: score"), &score, &expected);
+
+        let mut prefill = new();
+        let last = prefill.call(ProgramKind::Prefill, tokens);
+        let vocab = model.config().vocab;
+        check(
+            &format!("{what}: prefill"),
+            &last,
+            &expected.logits[(tokens.len() - 1) * vocab..],
+        );
+        check_state(&format!("{what}: prefill"), &prefill, &expected);
+    }
+}
+
+/// Many texts together, each of which must come out as it does alone.
+fn check_batch(what: &str, model: &Model, texts: &[Vec<u32>]) {
+    // More than there are texts: each part of the state then has rows that are not used.
+    let most = texts.len() + 1;
+    let expected: Vec<Expected> = texts.iter().map(|text| evaluate(model, text)).collect();
+    let vocab = model.config().vocab;
+    for (variant, passes) in variants() {
+        let what = format!("{what}, {variant}, batch of {}", texts.len());
+        let plan = planned_batch(model, &passes, most);
+        let machine = Both::new(&kernels(&plan), usize::MAX);
+        let mut interpreter = Interpreter::of_batch(&plan, model, most).unwrap_or_else(|e| panic!("{e}"));
+        for step in 0..texts[0].len() {
+            let tokens: Vec<u32> = texts.iter().map(|text| text[step]).collect();
+            interpreter
+                .call(0, &tokens, &machine)
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
+            let logits = &interpreter.outputs(0)[0].1;
+            let of_step: Vec<f64> = expected
+                .iter()
+                .flat_map(|e| &e.logits[step * vocab..(step + 1) * vocab])
+                .copied()
+                .collect();
+            check(&format!("{what}: step {step}"), logits, &of_step);
+        }
+        for (i, (name, found)) in interpreter.outputs(0).iter().skip(1).enumerate() {
+            let parts: Vec<f64> = expected.iter().flat_map(|e| &e.state[i].1).copied().collect();
+            check(&format!("{what}: {name}"), found, &parts);
+        }
+    }
+}
+
+fn options(random: &mut Random, seed: u64) -> GenerateOptions {
+    let head_size = random.pick(&[4, 8, 16, 20, 32, 64]);
+    GenerateOptions {
+        n_layers: random.range(1, 2),
+        width: head_size * random.range(1, 4),
+        head_size,
+        ffn: random.range(1, 150),
+        vocab: random.range(5, 300),
+        ranks: [0; 4].map(|_| random.range(1, 33)),
+        dtype: random.pick(&[DType::F32, DType::F16, DType::BF16]),
+        seed,
+        layer0_value_gate: random.coin(),
+        has_ln0: random.coin(),
+        zero_share: None,
+    }
+}
+
+fn open(file: &[u8]) -> Arc<Model> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("random.safetensors");
+    std::fs::write(&path, file).expect("a file");
+    engine::open_checkpoint(&path).expect("a model")
+}
+
+#[test]
+fn random_models() {
+    let mut random = Random(11);
+    for seed in 0..8 {
+        let generated = options(&mut random, seed);
+        let extras = Extras::draw(&mut random);
+        let model = open(&random::file_with(&generated, extras, &mut random));
+        // Two chunks at least.
+        let length = random.range(2, 11);
+        let tokens = random.tokens(length, generated.vocab);
+        check_model(&format!("{generated:?}, {extras:?}"), &model, &tokens);
+    }
+}
+
+#[test]
+fn batches_of_random_models() {
+    let mut random = Random(12);
+    for seed in 0..4 {
+        let generated = options(&mut random, seed);
+        let extras = Extras::draw(&mut random);
+        let model = open(&random::file_with(&generated, extras, &mut random));
+        let length = random.range(1, 3);
+        let texts: Vec<_> = (0..random.range(1, 9))
+            .map(|_| random.tokens(length, generated.vocab))
+            .collect();
+        check_batch(&format!("{generated:?}, {extras:?}"), &model, &texts);
+    }
+}
+
+#[test]
+fn a_published_width_in_bf16() {
+    let preset = GenerateOptions::preset("0.1b").expect("a preset");
+    let model = open(&random::file(&GenerateOptions {
+        vocab: 300,
+        n_layers: 2,
+        ..preset
+    }));
+    check_model("0.1b", &model, &[1, 299]);
+}
+
+#[test]
+fn the_golden_of_the_demo() {
+    const TOKENS: usize = 12;
+    // The launches of a few tokens.
+    const BOTH: usize = 1000;
+    let golden = Golden::open("demo-golden.safetensors");
+    let tokens = &golden.tokens("tokens")[..TOKENS];
+    let model = fixtures::open("demo.safetensors");
+    let expected = &golden.floats("logits_f64")[..TOKENS * model.config().vocab];
+    for (variant, passes) in variants() {
+        let plan = planned(&model, &passes);
+        let machine = Both::new(&kernels(&plan), BOTH);
+        let mut decode = Run::new(&plan, &model, &machine);
+        let steps = tokens
+            .iter()
+            .flat_map(|&t| decode.call(ProgramKind::Decode, &[t]));
+        let found = difference(&steps.collect::<Vec<_>>(), expected);
+        assert!(found <= LOGITS, "{variant}, decode: logits differ by {found:e}");
+        let rows = Run::new(&plan, &model, &machine).call(ProgramKind::Score, tokens);
+        let found = difference(&rows, expected);
+        assert!(found <= LOGITS, "{variant}, score: logits differ by {found:e}");
+    }
+}
