@@ -10,9 +10,12 @@ use rwkvc::engine;
 use rwkvc::weights::weights;
 use rwkvc_backend_api::{Backend, Target};
 use rwkvc_frontend::model::Model;
+use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::ArtifactWriter;
 use rwkvc_runtime::manifest::ProgramKind;
+
+use crate::interpret::Machine;
 
 /// All programs of a model.
 pub const PROGRAMS: [ProgramKind; 3] = [ProgramKind::Decode, ProgramKind::Prefill, ProgramKind::Score];
@@ -34,6 +37,24 @@ pub fn cases() -> Vec<Case> {
         .into_iter()
         .flat_map(|backend| [Case::fused(backend), Case::unfused(backend)])
         .collect()
+}
+
+/// What runs kernels of GPUs on this machine, if LLVM is built in.
+///
+/// # Panics
+/// If the kernels do not compile.
+#[cfg_attr(
+    not(feature = "llvm"),
+    expect(unused_variables, reason = "only LLVM makes code for GPUs")
+)]
+pub fn fibers(kernels: &[Kernel], target: &Target) -> Option<Box<dyn Machine>> {
+    #[cfg(feature = "llvm")]
+    {
+        let fibers = crate::fibers::Fibers::compile(kernels, target);
+        Some(Box::new(fibers.unwrap_or_else(|error| panic!("{error}"))))
+    }
+    #[cfg(not(feature = "llvm"))]
+    None
 }
 
 impl Case {

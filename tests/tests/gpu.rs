@@ -15,7 +15,7 @@ use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::{Fuel, Selection, run};
 use rwkvc_passes::plan::{Plan, Shape, plan};
 use rwkvc_runtime::manifest::ProgramKind;
-use rwkvc_tests::cases::PROGRAMS;
+use rwkvc_tests::cases::{PROGRAMS, fibers};
 use rwkvc_tests::fixtures::{self, Golden};
 use rwkvc_tests::interpret::{Call, Evaluator, Interpreter, Machine};
 use rwkvc_tests::numbers::{difference, largest};
@@ -78,21 +78,10 @@ struct Both {
 impl Both {
     fn new(kernels: &[Kernel], both: usize) -> Self {
         Both {
-            fibers: fibers(kernels),
+            fibers: fibers(kernels, &target()),
             both: Cell::new(both),
         }
     }
-}
-
-#[cfg(feature = "llvm")]
-fn fibers(kernels: &[Kernel]) -> Option<Box<dyn Machine>> {
-    let fibers = rwkvc_tests::fibers::Fibers::compile(kernels, &target());
-    Some(Box::new(fibers.unwrap_or_else(|e| panic!("{e}"))))
-}
-
-#[cfg(not(feature = "llvm"))]
-fn fibers(_: &[Kernel]) -> Option<Box<dyn Machine>> {
-    None
 }
 
 impl Machine for Both {

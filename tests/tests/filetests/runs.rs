@@ -1,16 +1,18 @@
 //! Files of `filetests/run`: planned for several machines, fused and unfused, and run by the evaluator of kernels and
-//! every backend. Kernels agree bit by bit with their evaluator; results are close to those of the graph in f64.
+//! every backend; what is for GPUs, on fibers. Kernels agree bit by bit with their evaluator; results are close to those of the graph in f64.
 
 use std::collections::HashSet;
 
 use rwkvc::backends;
-use rwkvc_backend_api::{CpuFeatures, Features, GPU};
+use rwkvc::compile::kernels;
+use rwkvc_backend_api::{CpuFeatures, Features, GPU, Target};
 use rwkvc_ir::graph::eval::eval;
 use rwkvc_ir::graph::ops::OPS;
 use rwkvc_ir::graph::{Dim, Graph, parse, verify};
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::{Fuel, Selection, run};
 use rwkvc_passes::plan::{Plan, Shape, plan};
+use rwkvc_tests::cases::fibers;
 use rwkvc_tests::header::FileTest;
 use rwkvc_tests::interpret::{Call, Evaluator, Interpreter, Machine};
 use rwkvc_tests::native::Native;
@@ -114,7 +116,7 @@ fn check(file: &FileTest) {
         assert_eq!(again.to_string(), canonical, "{name}: round trip");
 
         let variants = variants(&name, &graph);
-        let kernels: Vec<Vec<&Kernel>> = variants
+        let for_cpus: Vec<Vec<&Kernel>> = variants
             .iter()
             .filter(|v| v.on_cpu)
             .map(|v| v.plan.kernels.iter().map(|k| &**k).collect())
@@ -122,16 +124,23 @@ fn check(file: &FileTest) {
         let natives: Vec<(&str, Vec<Native>)> = backends::all()
             .into_iter()
             .map(|b| {
-                let code = Native::compile(b, &kernels);
+                let code = Native::compile(b, &for_cpus);
                 (b.name(), code.unwrap_or_else(|e| panic!("{name}: {e}")))
             })
             .collect();
         for (i, variant) in variants.iter().enumerate() {
-            let natives = natives
-                .iter()
-                .filter_map(|(name, all)| Some((*name, all.get(i)?)))
-                .collect();
-            let machine = Agreeing { natives };
+            let fibers = match variant.on_cpu {
+                true => None,
+                false => fibers(&kernels(&variant.plan), &Target::parse("cuda").expect("a target")),
+            };
+            let natives = natives.iter().filter_map(|(name, all)| {
+                let native: &dyn Machine = all.get(i)?;
+                Some((*name, native))
+            });
+            let fibers = fibers.as_deref().map(|fibers| ("fibers", fibers));
+            let machine = Agreeing {
+                machines: natives.chain(fibers).collect(),
+            };
             for calls in variant.free.calls() {
                 compare(&graph, variant, calls, tolerance, &machine);
             }
@@ -216,17 +225,17 @@ fn compare(graph: &Graph, variant: &Variant, calls: &[usize], tolerance: Toleran
 }
 
 /// The evaluator of kernels, and code that must leave the same bits.
-struct Agreeing<'n> {
-    natives: Vec<(&'static str, &'n Native)>,
+struct Agreeing<'m> {
+    machines: Vec<(&'static str, &'m dyn Machine)>,
 }
 
 impl Machine for Agreeing<'_> {
     fn launch(&self, call: &Call<'_>, buffers: &mut [Vec<u8>]) -> Result<(), String> {
         let before = buffers.to_vec();
         Evaluator.launch(call, buffers)?;
-        for (name, native) in &self.natives {
+        for (name, machine) in &self.machines {
             let mut found = before.clone();
-            native.launch(call, &mut found)?;
+            machine.launch(call, &mut found)?;
             for ((found, expected), param) in found.iter().zip(&*buffers).zip(&call.kernel.params) {
                 let size = param.dtype.size();
                 if let Some(at) = (0..found.len()).find(|&i| found[i] != expected[i]) {
