@@ -5,6 +5,9 @@
 //!
 //! For plans and kernels: running them without the runtime, random values, and the headers of filetests. A filetest is IR
 //! text whose header says what to do with it; `tests/filetests` has them, one folder for each kind.
+//!
+//! For GPUs, with the feature `llvm`: running on this machine the code that becomes PTX, launch by launch or as a device of
+//! the runtime. See `fibers`.
 
 pub mod cases;
 #[cfg(feature = "llvm")]

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "llvm")]
 
+use std::path::Path;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rwkvc_backend_api::Target;
@@ -10,6 +12,7 @@ use rwkvc_ir::kernel::Kernel;
 use rwkvc_ir::kernel::parse::parse;
 use rwkvc_ir::kernel::verify::verify;
 use rwkvc_tests::fibers::Fibers;
+use rwkvc_tests::header::FileTest;
 use rwkvc_tests::interpret::{Call, Evaluator, Machine};
 
 const TOKENS: [i64; 2] = [1, 3];
@@ -156,6 +159,33 @@ fn the_bits_of_the_evaluator() {
         for tokens in TOKENS {
             let [expected, found] = both(kernel, &fibers, tokens);
             assert!(expected == found, "{}, {tokens} tokens", kernel.name);
+        }
+    }
+}
+
+/// Filetests whose kernels are for blocks of threads, and those of them that the backend cannot compile, with the reason. One
+/// that it accepts nevertheless fails the test.
+const FILES: [(&str, Option<&str>); 2] = [
+    ("block_sum", None),
+    ("warp_product", Some("it has `mma`, which LLVM cannot write yet")),
+];
+
+#[test]
+fn filetests_of_gpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/kernel");
+    for (name, gap) in FILES {
+        let file = FileTest::read(&folder.join(name).with_extension("rkir"));
+        let kernel = kernel(&file.body);
+        match (Fibers::compile(std::slice::from_ref(&kernel), &target()), gap) {
+            (Ok(_), Some(gap)) => panic!("{name}: {gap}, but it is accepted"),
+            (Err(_), Some(_)) => continue,
+            (Err(e), None) => panic!("{name}: {e}"),
+            (Ok(fibers), None) => {
+                for tokens in TOKENS {
+                    let [expected, found] = both(&kernel, &fibers, tokens);
+                    assert!(expected == found, "{name}, {tokens} tokens");
+                }
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Its code is LLVM IR in place of PTX. Its memory is this machine's, and its stream is never behind.
 
-use std::collections::{BTreeMap, HashMap};
+mod device;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,34 +11,14 @@ use rwkvc_runtime::gpu::{
     Address, DeviceInfo, Driver, Event, Function, GpuError, Graph, KernelLaunch, Module, Resource,
 };
 
-use super::grid::{Launch, Program};
+use super::grid::Program;
 use super::memory::Guarded;
+use device::{Device, Recorded, failure, unknown};
 
 /// A device of a few multiprocessors, each of which runs one block at a time.
 pub struct FiberDriver {
     info: DeviceInfo,
     device: Mutex<Device>,
-}
-
-#[derive(Default)]
-struct Device {
-    /// By first address.
-    memory: BTreeMap<u64, Guarded>,
-    modules: HashMap<Module, Program>,
-    functions: HashMap<Function, (Module, String)>,
-    graphs: HashMap<Graph, Vec<Recorded>>,
-    events: HashMap<Event, Option<Instant>>,
-    /// How many handles there were.
-    handles: u64,
-    launches: usize,
-}
-
-struct Recorded {
-    function: Function,
-    grid: u32,
-    threads: u32,
-    args: Vec<u64>,
-    cooperative: bool,
 }
 
 impl FiberDriver {
@@ -254,65 +235,4 @@ impl Driver for FiberDriver {
     fn synchronize(&self) -> Result<(), GpuError> {
         Ok(())
     }
-}
-
-impl Device {
-    fn handle(&mut self) -> u64 {
-        self.handles += 1;
-        self.handles
-    }
-
-    /// Bytes of one piece of memory.
-    fn range(&mut self, call: &'static str, at: Address, bytes: u64) -> Result<&mut [u8], GpuError> {
-        let piece = self.memory.range_mut(..=at.0).next_back();
-        let range = piece.and_then(|(start, memory)| {
-            let start = at.0 - start;
-            let end = start.checked_add(bytes)?;
-            memory.bytes_mut().get_mut(start as usize..end as usize)
-        });
-        range.ok_or(GpuError::Range {
-            call,
-            address: at.0,
-            bytes,
-        })
-    }
-
-    /// # Safety
-    /// As [`Driver::launch`].
-    unsafe fn launch(&mut self, launch: &KernelLaunch<'_>) -> Result<(), GpuError> {
-        let found = self.functions.get(&launch.function);
-        let (module, name) = found.ok_or_else(|| unknown("launch", &launch.function))?;
-        let program = self
-            .modules
-            .get_mut(module)
-            .ok_or_else(|| unknown("launch", module))?;
-        self.launches += 1;
-        let run = Launch {
-            blocks: launch.grid,
-            threads: launch.threads,
-            args: launch.args,
-            all_at_once: launch.cooperative,
-        };
-        // SAFETY: the caller has promised the same.
-        unsafe { program.launch(name, &run) }.map_err(|reason| failure("launch", reason))?;
-        match self.memory.values().all(Guarded::is_intact) {
-            true => Ok(()),
-            false => Err(failure(
-                "launch",
-                format!("kernel `{name}`: bytes around a buffer have changed"),
-            )),
-        }
-    }
-}
-
-fn failure(call: &'static str, description: String) -> GpuError {
-    GpuError::Call {
-        call,
-        name: "fibers".into(),
-        description,
-    }
-}
-
-fn unknown(call: &'static str, handle: &dyn std::fmt::Debug) -> GpuError {
-    failure(call, format!("{handle:?} is not of this device"))
 }
