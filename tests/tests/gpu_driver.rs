@@ -4,10 +4,19 @@
 
 use std::sync::Arc;
 
-use rwkvc_backend_api::{Listing, Target};
+use rwkvc::compile::{Options, kernels, plan_model};
+use rwkvc::weights::weights;
+use rwkvc_backend_api::{Backend, Listing, Target};
+use rwkvc_frontend::model::Model;
+use rwkvc_ir::kernel::Kernel;
 use rwkvc_ir::kernel::parse::parse;
-use rwkvc_runtime::gpu::{Address, DeviceBuffer, Driver, GpuError, KernelLaunch, Resource};
+use rwkvc_passes::pipeline::Selection;
+use rwkvc_passes::plan::{Place, Plan};
+use rwkvc_runtime::gpu::{Address, DeviceBuffer, Driver, Function, GpuError, KernelLaunch, Resource};
+use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_tests::fibers::FiberDriver;
+use rwkvc_tests::fixtures::{self, Golden};
+use rwkvc_tests::numbers::difference;
 
 /// Adds the number of the token to each of 256 numbers of it.
 const COUNT: &str = "\
@@ -40,12 +49,17 @@ end:
 }
 ";
 
-fn listing() -> String {
-    let kernels = parse(COUNT).unwrap_or_else(|e| panic!("{e}"));
-    let backend = rwkvc::backends::find(Some("llvm")).expect("it is built in");
-    let target = Target::parse("cuda:sm_80").expect("a target");
-    let listing = backend.listing(&kernels, &target, Listing::Llvm);
-    listing.unwrap_or_else(|e| panic!("{e}")) + TOGETHER
+fn backend() -> &'static dyn Backend {
+    rwkvc::backends::find(Some("llvm")).expect("it is built in")
+}
+
+fn target() -> Target {
+    Target::parse("cuda:sm_80").expect("a target")
+}
+
+fn listing(kernels: &[Kernel]) -> String {
+    let listing = backend().listing(kernels, &target(), Listing::Llvm);
+    listing.unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn floats(driver: &FiberDriver, at: Address, n: usize) -> Vec<f32> {
@@ -62,7 +76,8 @@ fn floats(driver: &FiberDriver, at: Address, n: usize) -> Vec<f32> {
 #[test]
 fn launches_and_recorded_launches() {
     let driver = Arc::new(FiberDriver::new(4));
-    let module = driver.load(&listing()).unwrap_or_else(|e| panic!("{e}"));
+    let kernels = parse(COUNT).unwrap_or_else(|e| panic!("{e}"));
+    let module = driver.load(&listing(&kernels)).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(driver.function(module, "other").expect("a module"), None);
     let function = driver
         .function(module, "count")
@@ -177,4 +192,132 @@ fn what_is_not_memory_of_the_device_is_refused() {
     assert!(matches!(driver.load("what"), Err(GpuError::Ptx { .. })));
     driver.release(Resource::Memory(at));
     refused(driver.zero(at, 1));
+}
+
+/// The decode program of a plan, with all that it needs on a device.
+struct Decoder {
+    driver: Arc<FiberDriver>,
+    /// One after the other: function, blocks, arguments.
+    launches: Vec<(Function, u32, Vec<u64>)>,
+    tokens: Address,
+    logits: Address,
+    vocab: usize,
+}
+
+impl Decoder {
+    fn new(model: &Arc<Model>, plan: &Plan) -> Self {
+        let driver = Arc::new(FiberDriver::new(1));
+        let memory = |bytes: u64| driver.allocate(bytes.max(1)).expect("memory");
+        let weights = weights(model, plan).expect("the weights");
+        let weights: Vec<Address> = weights
+            .iter()
+            .map(|weight| {
+                let bytes = weight.bytes().expect("a weight");
+                let at = memory(bytes.len() as u64);
+                driver.upload(at, bytes).expect("it is memory");
+                at
+            })
+            .collect();
+        let floats: u64 = plan
+            .state
+            .iter()
+            .map(|s| s.shape.iter().product::<usize>() as u64)
+            .sum();
+        let (state, arena) = (memory(4 * floats), memory(plan.arena_bytes));
+        assert!(
+            plan.state.iter().all(|s| s.init.is_none()),
+            "a fresh state is zero"
+        );
+        driver.zero(state, 4 * floats).expect("it is memory");
+        let vocab = model.config().vocab;
+        let (tokens, logits) = (memory(4), memory(4 * vocab as u64));
+
+        let module = driver
+            .load(&listing(&kernels(plan)))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let launches = plan.programs[0].launches.iter().map(|launch| {
+            let name = &plan.kernels[launch.kernel].name;
+            let function = driver
+                .function(module, name)
+                .expect("a module")
+                .expect("a kernel");
+            let address = |place: &Place| match *place {
+                Place::Weight(index) => weights[index],
+                Place::State(offset) => state.offset(offset),
+                Place::Arena(offset) => arena.offset(offset),
+                Place::Tokens => tokens,
+                Place::Logits => logits,
+            };
+            let args = launch.args.iter().map(|place| address(place).0).chain([1]);
+            (function, launch.grid.at(1) as u32, args.collect())
+        });
+        Decoder {
+            launches: launches.collect(),
+            tokens,
+            logits,
+            vocab,
+            driver,
+        }
+    }
+
+    fn launches(&self) -> Vec<KernelLaunch<'_>> {
+        let launches = self.launches.iter().map(|(function, grid, args)| KernelLaunch {
+            function: *function,
+            grid: *grid,
+            threads: 256,
+            args,
+            cooperative: false,
+        });
+        launches.collect()
+    }
+
+    /// The logits after each token, of which one is on the device before each call of `step`.
+    fn run(&self, tokens: &[u32], mut step: impl FnMut()) -> Vec<f32> {
+        let one = |token: &u32| {
+            self.driver
+                .upload(self.tokens, &token.to_le_bytes())
+                .expect("it is memory");
+            step();
+            floats(&self.driver, self.logits, self.vocab)
+        };
+        tokens.iter().flat_map(one).collect()
+    }
+}
+
+#[test]
+fn a_whole_model_in_launches_and_recorded() {
+    /// Largest difference of a logit from the float64 golden.
+    const LOGITS: f64 = 2e-5;
+    let model = fixtures::open("demo.safetensors");
+    let golden = Golden::open("demo-golden.safetensors");
+    let tokens = &golden.tokens("tokens")[..4];
+    let expected = &golden.floats("logits_f64")[..tokens.len() * model.config().vocab];
+    let mut options = Options {
+        backend: backend(),
+        target: target(),
+        passes: Selection::all(),
+        fuel: None,
+        programs: vec![ProgramKind::Decode],
+        probes: false,
+        after_pass: &mut |_, _| {},
+    };
+    let plan = plan_model(&model, &mut options).expect("a plan");
+
+    let decoder = Decoder::new(&model, &plan);
+    let launched = decoder.run(tokens, || {
+        for launch in decoder.launches() {
+            // SAFETY: the plan says what each kernel takes, and all memory stays.
+            unsafe { decoder.driver.launch(&launch) }.unwrap_or_else(|e| panic!("{e}"));
+        }
+    });
+    let found = difference(&launched, expected);
+    assert!(found <= LOGITS, "logits differ by {found:e}");
+
+    let decoder = Decoder::new(&model, &plan);
+    // SAFETY: as above.
+    let graph = unsafe { decoder.driver.record(&decoder.launches()) }.expect("a graph");
+    let replayed = decoder.run(tokens, || {
+        decoder.driver.replay(graph).unwrap_or_else(|e| panic!("{e}"))
+    });
+    assert!(launched == replayed, "the same bits");
 }
