@@ -12,6 +12,7 @@ mod group;
 mod math;
 
 pub use cpu::roof_kernel;
+pub use gpu::{SAMPLER_WORDS, sample_kernel};
 
 use rwkvc_backend_api::Features;
 use rwkvc_ir::DType;

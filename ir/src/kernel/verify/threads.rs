@@ -1,7 +1,7 @@
 //! That all threads of a block reach the same barriers, shuffles and products of warps.
 //!
-//! A register may differ between threads if it is derived from the variable of a thread loop or from loaded data, or
-//! if whether it is assigned depends on such a register.
+//! A register may differ between threads if it is derived from the variable of a thread loop or from data that a kernel
+//! may write, or if whether it is assigned depends on such a register.
 
 use super::*;
 
@@ -52,7 +52,12 @@ impl Threads<'_> {
                 Stmt::Let(reg, inst) => {
                     let is_mutable = self.kernel.registers[reg.0 as usize].mutable;
                     let mut differs = is_mutable && diverged;
-                    differs |= inst.loaded().is_some() || inst.common().is_some();
+                    let is_written = |buf: Buf| {
+                        let param = self.kernel.params.get(buf.0 as usize);
+                        param.is_none_or(|p| p.access != Access::Read)
+                    };
+                    differs |= inst.loaded().is_some_and(|(buf, ..)| is_written(buf));
+                    differs |= inst.common().is_some();
                     inst.for_each_operand(|operand| differs |= self.differs[operand.0 as usize]);
                     self.set(*reg, differs);
                 }

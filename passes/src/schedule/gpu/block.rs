@@ -36,8 +36,19 @@ pub(super) fn parts(n: i64, size: i64) -> i64 {
 impl Scope<'_> {
     /// `grid` blocks: `body(builder, block, threads)` is what a thread does.
     pub(super) fn blocks(&mut self, grid: Extent, body: impl FnOnce(&mut Builder, Reg, Threads)) {
+        self.blocks_knowing(grid, |_, _| (), |b, block, threads, ()| body(b, block, threads));
+    }
+
+    /// The same, after `before(builder, block)`, whose results are the same for all threads of the block.
+    pub(super) fn blocks_knowing<T>(
+        &mut self,
+        grid: Extent,
+        before: impl FnOnce(&mut Builder, Reg) -> T,
+        body: impl FnOnce(&mut Builder, Reg, Threads, T),
+    ) {
         let (count, warp_size) = (i64::from(self.features.threads), i64::from(self.features.warp));
         self.b.parallel("block", grid, |b, block| {
+            let known = before(b, block);
             b.threads("t", count, |b, t| {
                 let (warp, lane) = b.div_rem(t, warp_size);
                 let threads = Threads {
@@ -47,7 +58,7 @@ impl Scope<'_> {
                     count,
                     warp_size,
                 };
-                body(b, block, threads);
+                body(b, block, threads, known);
             });
         });
     }
@@ -88,9 +99,9 @@ impl Scope<'_> {
     }
 
     /// Memory through which the warps of a block add up, for several sums between two barriers.
-    pub(super) fn scratch(&mut self, sums: i64) -> Buf {
+    pub(super) fn sums(&mut self, sums: i64) -> Buf {
         let warps = i64::from(self.features.threads / self.features.warp);
-        self.b.shared("scratch", DType::F32, sums * warps)
+        self.b.shared("sums", DType::F32, sums * warps)
     }
 }
 
@@ -123,15 +134,15 @@ pub(super) fn group_sum(b: &mut Builder, mut x: Reg, width: i64) -> Reg {
     x
 }
 
-/// The sum over all threads of a block, in all of them. `place` counts the sums that share the scratch memory.
-pub(super) fn block_sum(b: &mut Builder, scratch: Buf, place: i64, x: Reg, threads: Threads) -> Reg {
+/// The sum over all threads of a block, in all of them. `place` counts the sums that share this memory.
+pub(super) fn block_sum(b: &mut Builder, sums: Buf, place: i64, x: Reg, threads: Threads) -> Reg {
     let x = group_sum(b, x, threads.warp_size);
     let first = place * threads.warps();
     leader(b, threads.lane, |b| {
-        b.store(scratch, Affine::from(threads.warp) + first, x)
+        b.store(sums, Affine::from(threads.warp) + first, x)
     });
     b.barrier();
-    let part = |b: &mut Builder, warp| b.load("part", scratch, first + warp, 1);
+    let part = |b: &mut Builder, warp| b.load("part", sums, first + warp, 1);
     (1..threads.warps()).fold(part(b, 0), |sum, warp| {
         let part = part(b, warp);
         b.add(sum, part)

@@ -170,7 +170,7 @@ fn row_statistics(
     start: &Affine,
     n: i64,
     eps: f64,
-    (scratch, first): (Buf, i64),
+    (sums, first): (Buf, i64),
     threads: Threads,
 ) -> Statistics {
     let row = Row::new(b, n, (threads.t, threads.count), |b, i| {
@@ -178,7 +178,7 @@ fn row_statistics(
     });
     let mut place = first..;
     statistics(b, &row, eps, |b, x| {
-        block_sum(b, scratch, place.next().expect("endless"), x, threads)
+        block_sum(b, sums, place.next().expect("endless"), x, threads)
     })
 }
 
@@ -204,10 +204,10 @@ pub(super) fn norm_shift_mix(
     };
     let mix: Vec<Buf> = (0..mixes).map(|i| s.read("mix", 4 + i)).collect();
     let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
-    let scratch = s.scratch(4);
+    let sums = s.sums(4);
     s.blocks_of_rows(rows, parts(n, threads), |b, row, part, threads| {
         let start = row.clone() * n;
-        let now_stats = row_statistics(b, x, &start, n, eps, (scratch, 0), threads);
+        let now_stats = row_statistics(b, x, &start, n, eps, (sums, 0), threads);
         let channel = b.address("channel", part * threads.count + threads.t);
         let normalised = |b: &mut Builder, stats: &Statistics, start: &Affine| {
             let x = b.load("x", x, start.clone() + channel, 1);
@@ -240,7 +240,7 @@ pub(super) fn norm_shift_mix(
             },
             |b| {
                 let earlier = start.clone() - n;
-                let before_stats = row_statistics(b, x, &earlier, n, eps, (scratch, 2), threads);
+                let before_stats = row_statistics(b, x, &earlier, n, eps, (sums, 2), threads);
                 within(b, channel, n, threads.count, |b| {
                     let now = normalised(b, &now_stats, &start);
                     let before = normalised(b, &before_stats, &earlier);
@@ -262,7 +262,7 @@ fn last_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &GpuFe
     let mut s = Scope::new(&format!("norm_last_{n}"), operands, results, features);
     let (x, weight, bias) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2));
     let prev = s.update("prev", 3);
-    let scratch = s.scratch(2);
+    let sums = s.sums(2);
     s.blocks(Extent::fixed(1), |b, _, threads| {
         let start = last_row(b, rows, n);
         let row = Row::new(b, n, (threads.t, threads.count), |b, i| {
@@ -270,7 +270,7 @@ fn last_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &GpuFe
         });
         let mut place = 0..;
         let stats = statistics(b, &row, eps, |b, x| {
-            block_sum(b, scratch, place.next().expect("endless"), x, threads)
+            block_sum(b, sums, place.next().expect("endless"), x, threads)
         });
         row.for_each(b, |b, j, i| {
             let weight = b.load("weight", weight, i, 1);

@@ -17,7 +17,10 @@ mod elementwise;
 mod linear;
 mod mix;
 mod norm;
+mod sample;
 mod wkv;
+
+pub use sample::{SAMPLER_WORDS, sample_kernel};
 
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::graph::ops::Op;

@@ -63,18 +63,17 @@ type Body<'f> = &'f mut dyn FnMut(
 );
 
 /// Hands out the rows of `x`, each to a warp if its elements are few, else to a block.
-fn rows(s: &mut Scope<'_>, x: Buf, rows: Extent, n: i64, sums: i64, body: Body<'_>) -> Result<(), String> {
+fn rows(s: &mut Scope<'_>, x: Buf, rows: Extent, n: i64, count: i64, body: Body<'_>) -> Result<(), String> {
     let (threads, warp) = (i64::from(s.features.threads), i64::from(s.features.warp));
     if n > threads {
         Row::check(n, threads)?;
-        let scratch = s.scratch(sums);
+        let sums = s.sums(count);
         s.blocks(rows, |b, row, threads| {
             let values = Row::new(b, n, (threads.t, threads.count), |b, i| {
                 b.load("x", x, at(row, n) + i, 1)
             });
             let mut place = 0..;
-            let mut sum =
-                |b: &mut Builder, x| block_sum(b, scratch, place.next().expect("endless"), x, threads);
+            let mut sum = |b: &mut Builder, x| block_sum(b, sums, place.next().expect("endless"), x, threads);
             body(b, row, &values, &mut sum, (threads, threads.t, None));
         });
         return Ok(());

@@ -85,10 +85,11 @@ fn faults_of_warps() {
             "%f = lt %t, %p if %f { %e = mma.f16 %a, %b, %c }",
             "in `%e = mma.f16 %a, %b, %c`: all threads must get here, and `%f`, which decides it, may differ between them",
         ),
-        // What is loaded and what is computed together may differ between threads.
+        // What is read is the same for all threads that read it at one place.
+        (32, "%e = words %h[0] %f = eq %e, %e if %f { barrier }", ""),
         (
             32,
-            "%e = words %h[0] %f = eq %e, %e if %f { barrier }",
+            "%e = words %h[%t] %f = eq %e, %e if %f { barrier }",
             "in `barrier`: all threads must get here, and `%f`, which decides it, may differ between them",
         ),
     ];
