@@ -50,11 +50,11 @@ impl<'c> Emitter<'_, '_, 'c> {
             }
             LoopKind::Unrolled => self.write_out(var, (start, end), step, body),
             LoopKind::Serial => self.serial_loop(var, (self.bound(start)?, self.bound(end)?), step, body),
-            LoopKind::Thread => self.thread_loop(var, (self.bound(start)?, self.bound(end)?), step, body),
+            LoopKind::Thread => self.thread_loop(var, (start, end), step, body),
         }
     }
 
-    fn bound(&self, bound: Bound) -> Result<IntValue<'c>, Fault> {
+    pub(crate) fn bound(&self, bound: Bound) -> Result<IntValue<'c>, Fault> {
         match bound {
             Bound::Reg(reg) => self.int(reg),
             Bound::Extent(extent) => match extent.as_fixed() {

@@ -9,8 +9,9 @@ use inkwell::values::{
 };
 use rwkvc_ir::kernel::{Kernel, Reg, Scalar, Stmt, Type};
 
-use crate::machine::Machine;
-use crate::memory::{Buffer, buffers};
+use crate::divisibility::low_zeros;
+use crate::form::Form;
+use crate::memory::{Buffer, Place, buffers};
 
 /// Why a kernel cannot be emitted.
 #[derive(Debug)]
@@ -28,15 +29,25 @@ impl From<InstructionValueError> for Fault {
     }
 }
 
-/// Emits a kernel as a function `(buffers, begin, end, tokens)` of `module`.
-pub(crate) fn function<'c>(
+/// The beginning of a function, which depends on the machine.
+pub(crate) struct Start<'c> {
+    pub(crate) function: FunctionValue<'c>,
+    /// Positioned behind what was needed to find the buffers.
+    pub(crate) b: Builder<'c>,
+    /// Where the parameters are, then the locals.
+    pub(crate) places: Vec<Place<'c>>,
+    pub(crate) tokens: IntValue<'c>,
+    pub(crate) form: Form<'c>,
+}
+
+/// Emits the body of a kernel into a function that was started.
+pub(crate) fn finish<'c>(
     kernel: &Kernel,
     context: &'c Context,
     module: &Module<'c>,
-    machine: &Machine,
+    start: Start<'c>,
 ) -> Result<(), Fault> {
-    let mut emitter = Emitter::new(kernel, context, module)?;
-    machine.mark(context, emitter.function);
+    let mut emitter = Emitter::new(kernel, context, module, start)?;
     emitter.block(&kernel.body)?;
     emitter.b.build_return(None)?;
     Ok(())
@@ -62,54 +73,38 @@ pub(crate) struct Emitter<'k, 'm, 'c> {
     pub(crate) function: FunctionValue<'c>,
     /// Parameters, then locals.
     pub(crate) buffers: Vec<Buffer<'c>>,
-    /// The iterations of the parallel loop to run.
-    pub(crate) range: (IntValue<'c>, IntValue<'c>),
     pub(crate) tokens: IntValue<'c>,
+    /// What differs between machines.
+    pub(crate) form: Form<'c>,
     held: Vec<Held<'c>>,
     /// For each register: the loops around its last assignment.
     depths: Vec<u32>,
+    /// For each register: how many of its low bits are surely zero.
+    pub(crate) zeros: Vec<u32>,
     /// The loops around the current statement.
     pub(crate) depth: u32,
-    /// Whether a thread loop is around the current statement.
-    pub(crate) in_threads: bool,
 }
 
 impl<'k, 'm, 'c> Emitter<'k, 'm, 'c> {
-    fn new(kernel: &'k Kernel, context: &'c Context, module: &'m Module<'c>) -> Result<Self, Fault> {
-        let (pointer, index) = (context.ptr_type(Default::default()), context.i64_type());
-        let parameters = [pointer.into(), index.into(), index.into(), index.into()];
-        let ty = context.void_type().fn_type(&parameters, false);
-        let function = module.add_function(&kernel.name, ty, None);
-        let parameters = function.get_params();
-        let (Some(&BasicValueEnum::PointerValue(array)), Some(&BasicValueEnum::IntValue(begin))) =
-            (parameters.first(), parameters.get(1))
-        else {
-            return Err(Fault("LLVM made a function without its parameters".to_owned()));
-        };
-        let (Some(&BasicValueEnum::IntValue(end)), Some(&BasicValueEnum::IntValue(tokens))) =
-            (parameters.get(2), parameters.get(3))
-        else {
-            return Err(Fault("LLVM made a function without its parameters".to_owned()));
-        };
-        for (value, name) in parameters.iter().zip(["buffers", "begin", "end", "tokens"]) {
-            value.set_name(name);
-        }
-        let b = context.create_builder();
-        b.position_at_end(context.append_basic_block(function, "entry"));
-        let buffers = buffers(kernel, context, &b, array)?;
+    fn new(
+        kernel: &'k Kernel,
+        context: &'c Context,
+        module: &'m Module<'c>,
+        start: Start<'c>,
+    ) -> Result<Self, Fault> {
         let mut emitter = Self {
             kernel,
             context,
             module,
-            b,
-            function,
-            buffers,
-            range: (begin, end),
-            tokens,
+            b: start.b,
+            function: start.function,
+            buffers: buffers(kernel, context, start.places),
+            tokens: start.tokens,
+            form: start.form,
             held: vec![Held::Nothing; kernel.registers.len()],
             depths: vec![0; kernel.registers.len()],
+            zeros: low_zeros(kernel),
             depth: 0,
-            in_threads: false,
         };
         for (held, register) in emitter.held.iter_mut().zip(&kernel.registers) {
             if register.mutable {

@@ -1,8 +1,11 @@
 //! Arithmetic: one instruction of the Kernel IR at a time.
 
 use inkwell::intrinsics::Intrinsic;
+use inkwell::module::Module;
 use inkwell::types::{BasicTypeEnum, VectorType};
-use inkwell::values::{AsValueRef, BasicValueEnum, FunctionValue, InstructionOpcode, VectorValue};
+use inkwell::values::{
+    AsValueRef, BasicValueEnum, CallSiteValue, FunctionValue, InstructionOpcode, VectorValue,
+};
 use inkwell::{FloatPredicate, IntPredicate};
 use rwkvc_ir::kernel::{Binary, Compare, Inst, Reduction, Reg, Scalar, Type, Unary};
 
@@ -30,7 +33,7 @@ impl<'c> Emitter<'_, '_, 'c> {
             Inst::Extract(from, lane) => self.lane(self.value(*from)?, *lane),
             Inst::Reduce(op, from) => self.reduce(*op, *from),
             Inst::Load { buf, at, lanes } => self.load(*buf, at, *lanes),
-            Inst::Shuffle(..) => self.shuffle(),
+            Inst::Shuffle(from, mask) => self.shuffle(*from, *mask),
             Inst::Words { .. } | Inst::Pack(..) | Inst::Mma { .. } => {
                 Err(Fault("`words`, `pack` and `mma` exist on GPUs only".to_owned()))
             }
@@ -47,7 +50,7 @@ impl<'c> Emitter<'_, '_, 'c> {
             Unary::Abs => self.call("llvm.fabs", &[x]),
             Unary::Sqrt => self.call("llvm.sqrt", &[x]),
             Unary::Round => self.call("llvm.roundeven", &[x]),
-            Unary::Exp2 => self.exp2(),
+            Unary::Exp2 => self.exp2(x, ty.lanes),
             Unary::ToI32 => Ok(self.freeze(cast(InstructionOpcode::FPToSI)?)),
             Unary::ToF32 => cast(InstructionOpcode::SIToFP),
             Unary::ToIndex => cast(InstructionOpcode::SExt),
@@ -263,17 +266,31 @@ impl<'c> Emitter<'_, '_, 'c> {
     fn call(&self, name: &str, operands: &[BasicValueEnum<'c>]) -> Result<BasicValueEnum<'c>, Fault> {
         let function = self.intrinsic(name, operands[0].get_type())?;
         let operands: Vec<_> = operands.iter().map(|&x| x.into()).collect();
-        let call = self.b.build_call(function, &operands, "")?;
-        call.try_as_basic_value()
-            .basic()
-            .ok_or_else(|| Fault(format!("`{name}` of LLVM gives no value")))
+        value_of(self.b.build_call(function, &operands, "")?)
     }
 
+    /// An intrinsic function for operands of a type.
     pub(crate) fn intrinsic(&self, name: &str, ty: BasicTypeEnum<'c>) -> Result<FunctionValue<'c>, Fault> {
-        Intrinsic::find(name)
-            .and_then(|intrinsic| intrinsic.get_declaration(self.module, &[ty]))
-            .ok_or_else(|| Fault(format!("LLVM has no `{name}`")))
+        intrinsic(self.module, name, &[ty])
     }
+}
+
+/// An intrinsic function. `types` are those of its types that are not fixed.
+pub(crate) fn intrinsic<'c>(
+    module: &Module<'c>,
+    name: &str,
+    types: &[BasicTypeEnum<'c>],
+) -> Result<FunctionValue<'c>, Fault> {
+    Intrinsic::find(name)
+        .and_then(|intrinsic| intrinsic.get_declaration(module, types))
+        .ok_or_else(|| Fault(format!("LLVM has no `{name}`")))
+}
+
+/// What a call gives.
+pub(crate) fn value_of(call: CallSiteValue<'_>) -> Result<BasicValueEnum<'_>, Fault> {
+    call.try_as_basic_value()
+        .basic()
+        .ok_or_else(|| Fault("a function of LLVM gives no value".to_owned()))
 }
 
 /// A register of several lanes.

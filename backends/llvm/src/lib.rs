@@ -17,8 +17,11 @@
 
 mod control;
 mod cpu;
+mod divisibility;
 mod emitter;
+mod form;
 mod formats;
+mod gpu;
 mod instruction;
 mod machine;
 mod memory;
@@ -76,11 +79,16 @@ impl Backend for LlvmBackend {
 
     fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {
         // Found before any thread is started, and for no kernels as well.
-        Machine::new(target)?;
+        let machine = Machine::new(target)?;
         refuse_names(kernels)?;
+        if target.arch == Arch::Cuda {
+            let context = Context::create();
+            let module = optimized(&context, kernels, target.arch, &machine)?;
+            return machine.write(&module, FileType::Assembly);
+        }
         let compile = |machine: &Machine, kernel: &Kernel| {
             let context = Context::create();
-            let module = optimized(&context, slice::from_ref(kernel), machine)?;
+            let module = optimized(&context, slice::from_ref(kernel), target.arch, machine)?;
             machine.write(&module, FileType::Object)
         };
         let parts = parallel::map(kernels, || Machine::new(target), compile)?;
@@ -105,7 +113,7 @@ impl Backend for LlvmBackend {
         refuse_names(kernels)?;
         let machine = Machine::new(target)?;
         let context = Context::create();
-        let module = optimized(&context, kernels, &machine)?;
+        let module = optimized(&context, kernels, target.arch, &machine)?;
         match file_type {
             None => Ok(module.print_to_string().to_string()),
             Some(file_type) => Ok(String::from_utf8_lossy(&machine.write(&module, file_type)?).into_owned()),
@@ -125,11 +133,17 @@ fn refuse_names(kernels: &[Kernel]) -> Result<(), LowerError> {
 fn optimized<'c>(
     context: &'c Context,
     kernels: &[Kernel],
+    arch: Arch,
     machine: &Machine,
 ) -> Result<Module<'c>, LowerError> {
     let module = machine.module(context);
     for kernel in kernels {
-        emitter::function(kernel, context, &module, machine)
+        let start = match arch {
+            Arch::X86_64 | Arch::Aarch64 => cpu::start(kernel, context, &module, machine),
+            Arch::Cuda => gpu::start(kernel, context, &module, machine),
+        };
+        start
+            .and_then(|start| emitter::finish(kernel, context, &module, start))
             .map_err(|fault| kernel_error(kernel, fault.0))?;
     }
     module

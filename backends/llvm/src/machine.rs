@@ -21,9 +21,9 @@ const REQUIRED_X86: [&str; 3] = ["avx2", "fma", "f16c"];
 
 const REQUIRED_AARCH64: [&str; 1] = ["neon"];
 
-/// What kernels gain from, in order. The pipeline `default<O3>` gives no faster code and takes several times as long:
+/// What kernels for processors gain from, in order. The pipeline `default<O3>` gives no faster code and takes several times as long:
 /// kernels have no calls, and their vectors and tiles are chosen already.
-const PASSES: [&str; 9] = [
+const CPU_PASSES: [&str; 9] = [
     // Mutable registers and small locals become values.
     "sroa",
     "early-cse<memssa>",
@@ -38,33 +38,48 @@ const PASSES: [&str; 9] = [
     INSTCOMBINE,
 ];
 
+/// What kernels for GPUs gain from, in order. LLVM's own preparation of PTX follows: it splits constants off addresses.
+const GPU_PASSES: [&str; 8] = [
+    "sroa",
+    "early-cse<memssa>",
+    "simplifycfg",
+    INSTCOMBINE,
+    // Numbers of blocks and threads are small, and so is much that is computed of them.
+    "correlated-propagation",
+    "loop-mssa(loop-rotate,licm)",
+    "early-cse<memssa>",
+    INSTCOMBINE,
+];
+
+/// GPUs by their code's name, and the oldest version of PTX that is fit for them. Each runs the code of those before.
+const GPUS: [(&str, &str); 6] = [
+    ("sm_80", "ptx71"),
+    ("sm_86", "ptx71"),
+    ("sm_89", "ptx78"),
+    ("sm_90", "ptx78"),
+    ("sm_100", "ptx86"),
+    ("sm_120", "ptx87"),
+];
+
 const INSTCOMBINE: &str = "instcombine<no-verify-fixpoint>";
 
-/// What each function needs so that LLVM gives no more and no less than the target allows.
-const ATTRIBUTES: [&str; 3] = ["nounwind", "nofree", "nosync"];
+/// What is true of each function.
+const FLAGS: [&str; 2] = ["nounwind", "nofree"];
 
 /// A machine that LLVM generates code for.
 pub(crate) struct Machine {
     machine: TargetMachine,
     /// Attributes of functions, as keys and values.
     attributes: Vec<(&'static str, String)>,
+    /// Attributes of functions that have no values.
+    flags: Vec<&'static str>,
+    passes: String,
 }
 
 impl Machine {
     /// # Errors
     /// [`LowerError::Target`] if the target lacks an extension that kernels cannot do without, or names an unknown one.
     pub(crate) fn new(target: &Target) -> Result<Self, LowerError> {
-        let (triple, base, required): (_, _, &[_]) = match target.arch {
-            Arch::X86_64 => ("x86_64-unknown-linux-gnu", "x86-64", &REQUIRED_X86),
-            Arch::Aarch64 => ("aarch64-unknown-linux-gnu", "generic", &REQUIRED_AARCH64),
-            Arch::Cuda => return Err(target_error("there is no code for GPUs yet".to_owned())),
-        };
-        if let Some(missing) = required.iter().find(|name| !target.has(name)) {
-            return Err(target_error(format!(
-                "{} code needs the extension `{missing}`, which the target lacks",
-                target.arch
-            )));
-        }
         let known = target.arch.extensions();
         if let Some(unknown) = target.extensions.iter().find(|e| !known.contains(&e.as_str())) {
             return Err(target_error(format!(
@@ -72,28 +87,62 @@ impl Machine {
                 target.arch
             )));
         }
+        match target.arch {
+            Arch::X86_64 => Self::cpu(target, "x86_64-unknown-linux-gnu", "x86-64", &REQUIRED_X86),
+            Arch::Aarch64 => Self::cpu(target, "aarch64-unknown-linux-gnu", "generic", &REQUIRED_AARCH64),
+            Arch::Cuda => Self::gpu(target),
+        }
+    }
+
+    fn cpu(target: &Target, triple: &str, base: &str, required: &[&str]) -> Result<Self, LowerError> {
+        if let Some(missing) = required.iter().find(|name| !target.has(name)) {
+            return Err(target_error(format!(
+                "{} code needs the extension `{missing}`, which the target lacks",
+                target.arch
+            )));
+        }
         let features: Vec<String> = target.extensions.iter().map(|e| format!("+{e}")).collect();
-        let features = features.join(",");
+        let mut machine = Self::with(triple, base, &features.join(","), &CPU_PASSES)?;
+        machine.attributes.push(("tune-cpu", tuning(target)));
+        machine.flags.push("nosync");
+        Ok(machine)
+    }
+
+    fn gpu(target: &Target) -> Result<Self, LowerError> {
+        let newest = GPUS.iter().rev().find(|(name, _)| target.has(name));
+        let (name, version) = newest.ok_or_else(|| {
+            let oldest = GPUS[0].0;
+            target_error(format!(
+                "GPU code needs the extension `{oldest}`, which the target lacks"
+            ))
+        })?;
+        Self::with("nvptx64-nvidia-cuda", name, &format!("+{version}"), &GPU_PASSES)
+    }
+
+    fn with(triple: &str, cpu: &str, features: &str, passes: &[&str]) -> Result<Self, LowerError> {
         initialize();
         let triple = TargetTriple::create(triple);
         let llvm_target = targets::Target::from_triple(&triple).map_err(|e| target_error(e.to_string()))?;
         let options = TargetMachineOptions::new()
-            .set_cpu(base)
-            .set_features(&features)
+            .set_cpu(cpu)
+            .set_features(features)
             .set_level(OptimizationLevel::Aggressive)
             .set_reloc_mode(RelocMode::PIC)
             .set_code_model(CodeModel::Small);
         let machine = llvm_target
             .create_target_machine_from_options(&triple, options)
             .ok_or_else(|| target_error(format!("LLVM knows no machine with {features}")))?;
-        let attributes = vec![
-            ("target-cpu", base.to_owned()),
-            ("target-features", features),
-            ("tune-cpu", tuning(target)),
-            // Otherwise loops over memory become calls of memset and memcpy.
-            ("no-builtins", String::new()),
-        ];
-        Ok(Self { machine, attributes })
+        Ok(Self {
+            machine,
+            attributes: vec![
+                ("target-cpu", cpu.to_owned()),
+                ("target-features", features.to_owned()),
+                // Otherwise loops over memory become calls of memset and memcpy.
+                ("no-builtins", String::new()),
+            ],
+            flags: FLAGS.to_vec(),
+            passes: format!("function({})", passes.join(",")),
+        })
     }
 
     /// An empty module for this machine.
@@ -110,16 +159,15 @@ impl Machine {
             let attribute = context.create_string_attribute(key, value);
             function.add_attribute(AttributeLoc::Function, attribute);
         }
-        for name in ATTRIBUTES {
+        for name in &self.flags {
             let kind = Attribute::get_named_enum_kind_id(name);
             function.add_attribute(AttributeLoc::Function, context.create_enum_attribute(kind, 0));
         }
     }
 
     pub(crate) fn optimize(&self, module: &Module<'_>) -> Result<(), LowerError> {
-        let passes = format!("function({})", PASSES.join(","));
         module
-            .run_passes(&passes, &self.machine, PassBuilderOptions::create())
+            .run_passes(&self.passes, &self.machine, PassBuilderOptions::create())
             .map_err(|e| target_error(format!("LLVM's passes failed: {e}")))
     }
 
@@ -150,5 +198,6 @@ fn initialize() {
         let config = InitializationConfig::default();
         targets::Target::initialize_x86(&config);
         targets::Target::initialize_aarch64(&config);
+        targets::Target::initialize_nvptx(&config);
     });
 }

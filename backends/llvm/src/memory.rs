@@ -1,18 +1,26 @@
 //! Buffers, positions in them, loads and stores.
 
-use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::types::{BasicType, BasicTypeEnum};
 use inkwell::values::{BasicValue, BasicValueEnum, InstructionValue, IntValue, MetadataValue, PointerValue};
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::{Affine, Buf, Kernel, Reg};
 
-use crate::cpu;
+use crate::divisibility::zeros_of;
 use crate::emitter::{Emitter, Fault, lanes_of};
+
+/// Where a buffer is.
+pub(crate) struct Place<'c> {
+    pub(crate) base: PointerValue<'c>,
+    /// What the base is a multiple of, in bytes, as far as that matters: a power of two.
+    pub(crate) align: u32,
+    /// Whether nothing writes to it while the function runs.
+    pub(crate) constant: bool,
+}
 
 /// A place that holds elements.
 pub(crate) struct Buffer<'c> {
-    base: PointerValue<'c>,
+    place: Place<'c>,
     dtype: DType,
     aliasing: Option<Aliasing<'c>>,
 }
@@ -35,36 +43,21 @@ pub(crate) fn storage_type(context: &Context, dtype: DType) -> BasicTypeEnum<'_>
     }
 }
 
-/// The parameters, whose addresses the caller passes in an array, and the locals.
-pub(crate) fn buffers<'c>(
-    kernel: &Kernel,
-    context: &'c Context,
-    b: &Builder<'c>,
-    array: PointerValue<'c>,
-) -> Result<Vec<Buffer<'c>>, Fault> {
-    let pointer = context.ptr_type(Default::default());
-    let aliasing = aliasing(kernel, context);
-    let mut buffers = Vec::with_capacity(kernel.params.len() + kernel.locals.len());
-    for ((param, aliasing), i) in kernel.params.iter().zip(aliasing).zip(0..) {
-        let index = context.i64_type().const_int(i, false);
-        // SAFETY: an address of one type and one index is what LLVM expects.
-        let place = unsafe { b.build_gep(pointer, array, &[index], "")? };
-        let base = b.build_load(pointer, place, &param.name)?.into_pointer_value();
-        buffers.push(Buffer {
-            base,
-            dtype: param.dtype,
-            aliasing: Some(aliasing),
-        });
-    }
-    for local in &kernel.locals {
-        let base = cpu::local(local, context, b)?;
-        buffers.push(Buffer {
-            base,
-            dtype: local.dtype,
-            aliasing: None,
-        });
-    }
-    Ok(buffers)
+/// The parameters and the locals, given where they are.
+pub(crate) fn buffers<'c>(kernel: &Kernel, context: &'c Context, places: Vec<Place<'c>>) -> Vec<Buffer<'c>> {
+    let params = kernel.params.iter().map(|p| p.dtype);
+    let dtypes = params.chain(kernel.locals.iter().map(|l| l.dtype));
+    let aliasing = aliasing(kernel, context).into_iter().map(Some);
+    places
+        .into_iter()
+        .zip(dtypes)
+        .zip(aliasing.chain(std::iter::repeat_with(|| None)))
+        .map(|((place, dtype), aliasing)| Buffer {
+            place,
+            dtype,
+            aliasing,
+        })
+        .collect()
 }
 
 /// One scope for each parameter.
@@ -117,7 +110,7 @@ impl<'c> Emitter<'_, '_, 'c> {
     fn place(&self, buf: Buf, at: &Affine) -> Result<PointerValue<'c>, Fault> {
         let buffer = &self.buffers[buf.0 as usize];
         let element = storage_type(self.context, buffer.dtype);
-        let mut place = buffer.base;
+        let mut place = buffer.place.base;
         for term in self.terms(at)?.into_iter().chain([self.index(at.offset)]) {
             // SAFETY: an address of one type and one index is what LLVM expects.
             place = unsafe { self.b.build_gep(element, place, &[term], "")? };
@@ -125,11 +118,17 @@ impl<'c> Emitter<'_, '_, 'c> {
         Ok(place)
     }
 
-    /// Says what is known of a load or store.
-    fn annotate(&self, access: InstructionValue<'c>, buf: Buf) -> Result<(), Fault> {
+    /// What an address is surely a multiple of, in bytes.
+    fn alignment(&self, buf: Buf, at: &Affine) -> u32 {
         let buffer = &self.buffers[buf.0 as usize];
-        access.set_alignment(buffer.dtype.size() as u32)?;
-        if let Some(Aliasing { own, others }) = buffer.aliasing {
+        let bytes = 1_u64 << zeros_of(at, &self.zeros).min(16);
+        (bytes * buffer.dtype.size() as u64).min(u64::from(buffer.place.align)) as u32
+    }
+
+    /// Says what is known of a load or store.
+    fn annotate(&self, access: InstructionValue<'c>, buf: Buf, at: &Affine) -> Result<(), Fault> {
+        access.set_alignment(self.alignment(buf, at))?;
+        if let Some(Aliasing { own, others }) = self.buffers[buf.0 as usize].aliasing {
             access.set_metadata(own, self.context.get_kind_id("alias.scope"))?;
             access.set_metadata(others, self.context.get_kind_id("noalias"))?;
         }
@@ -142,7 +141,11 @@ impl<'c> Emitter<'_, '_, 'c> {
         let ty = lanes_of(storage_type(self.context, dtype), lanes);
         let value = self.b.build_load(ty, self.place(buf, at)?, "")?;
         if let Some(load) = value.as_instruction_value() {
-            self.annotate(load, buf)?;
+            self.annotate(load, buf, at)?;
+            if self.buffers[buf.0 as usize].place.constant {
+                let nothing = self.context.metadata_node(&[]);
+                load.set_metadata(nothing, self.context.get_kind_id("invariant.load"))?;
+            }
         }
         self.widen(dtype, value, lanes)
     }
@@ -153,11 +156,14 @@ impl<'c> Emitter<'_, '_, 'c> {
         let dtype = self.buffers[buf.0 as usize].dtype;
         let value = self.narrow(dtype, self.value(value)?, lanes)?;
         let store = self.b.build_store(self.place(buf, at)?, value)?;
-        self.annotate(store, buf)
+        self.annotate(store, buf, at)
     }
 
     /// Asks for a cache line that will be read, to be kept in all caches.
     pub(crate) fn prefetch(&self, buf: Buf, at: &Affine) -> Result<(), Fault> {
+        if !self.form.prefetches() {
+            return Ok(());
+        }
         const READ: u64 = 0;
         const KEEP: u64 = 3;
         const DATA: u64 = 1;

@@ -1,0 +1,291 @@
+//! Functions for GPUs: one block of threads each time, `(buffers…, tokens)`, with shared locals.
+
+use inkwell::AddressSpace;
+use inkwell::attributes::{Attribute, AttributeLoc};
+use inkwell::builder::Builder;
+use inkwell::context::Context;
+use inkwell::module::{Linkage, Module};
+use inkwell::types::{BasicMetadataTypeEnum, BasicType};
+use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue};
+use rwkvc_backend_api::GPU_ALIGN;
+use rwkvc_ir::kernel::verify::MAX_THREADS;
+use rwkvc_ir::kernel::{Access, Bound, Extent, Kernel, Local, LoopKind, Reg, Space, Stmt};
+
+use crate::cpu;
+use crate::emitter::{Emitter, Fault, Start};
+use crate::form::Form;
+use crate::instruction::{intrinsic, value_of};
+use crate::machine::Machine;
+use crate::memory::{Place, storage_type};
+
+/// LLVM's number for the calling convention of PTX entries.
+const PTX_KERNEL: u32 = 71;
+
+/// All threads of a warp.
+const WARP: u64 = 0xffff_ffff;
+
+/// LLVM's numbers for kinds of memory.
+pub(crate) fn global_memory() -> AddressSpace {
+    AddressSpace::from(1_u16)
+}
+
+fn shared_memory() -> AddressSpace {
+    AddressSpace::from(3_u16)
+}
+
+/// Which block of the launch runs, and which thread of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'c> {
+    pub(crate) number: IntValue<'c>,
+    pub(crate) thread: IntValue<'c>,
+}
+
+/// The threads of each block.
+///
+/// # Errors
+/// If the parallel loop is more than index arithmetic and one thread loop from 0 in steps of 1.
+pub(crate) fn threads(kernel: &Kernel) -> Result<u32, Fault> {
+    let loops = |body: &[Stmt], kind| -> Vec<(Bound, Bound, i64)> {
+        let ranges = body.iter().filter_map(|statement| match statement {
+            Stmt::For {
+                kind: found,
+                start,
+                end,
+                step,
+                ..
+            } if *found == kind => Some((*start, *end, *step)),
+            _ => None,
+        });
+        ranges.collect()
+    };
+    let parallel = kernel.body.iter().find_map(|statement| match statement {
+        Stmt::For {
+            kind: LoopKind::Parallel,
+            body,
+            ..
+        } => Some(body.as_slice()),
+        _ => None,
+    });
+    let body = parallel.unwrap_or_default();
+    let found = loops(body, LoopKind::Thread);
+    let beside = body.iter().filter(|s| !matches!(s, Stmt::Let(..))).count();
+    let (&[(start, end, step)], 1) = (found.as_slice(), beside) else {
+        return Err(Fault(format!(
+            "the parallel loop has {} thread loops and {} other statements beside index arithmetic, expected one thread \
+             loop and nothing else",
+            found.len(),
+            beside - found.len()
+        )));
+    };
+    let extent = match end {
+        Bound::Extent(extent) if start == Bound::Extent(Extent::fixed(0)) && step == 1 => extent.as_fixed(),
+        _ => None,
+    };
+    match extent {
+        Some(threads @ 1..=MAX_THREADS) => Ok(threads as u32),
+        _ => Err(Fault(format!(
+            "the thread loop must run from 0 in steps of 1, for 1 to {MAX_THREADS} threads"
+        ))),
+    }
+}
+
+/// Starts the entry of a kernel.
+pub(crate) fn start<'c>(
+    kernel: &Kernel,
+    context: &'c Context,
+    module: &Module<'c>,
+    machine: &Machine,
+) -> Result<Start<'c>, Fault> {
+    let index = context.i64_type();
+    let mut types: Vec<BasicMetadataTypeEnum<'_>> = vec![];
+    types.resize(kernel.params.len(), context.ptr_type(global_memory()).into());
+    types.push(index.into());
+    let function = entry(&kernel.name, &types, threads(kernel)?, context, module, machine);
+    for (param, i) in kernel.params.iter().zip(0..) {
+        let mut attributes = vec![("noalias", 0), ("align", u64::from(GPU_ALIGN))];
+        if param.access == Access::Read {
+            attributes.push(("readonly", 0));
+        }
+        for (name, value) in attributes {
+            let kind = Attribute::get_named_enum_kind_id(name);
+            function.add_attribute(AttributeLoc::Param(i), context.create_enum_attribute(kind, value));
+        }
+    }
+    let b = context.create_builder();
+    b.position_at_end(context.append_basic_block(function, "entry"));
+    let (bases, tokens) = arguments(kernel, function)?;
+    let block = Block {
+        number: special(context, module, &b, "ctaid.x")?,
+        thread: special(context, module, &b, "tid.x")?,
+    };
+    let mut places: Vec<Place<'c>> = bases
+        .into_iter()
+        .zip(&kernel.params)
+        .map(|(base, param)| Place {
+            base,
+            align: GPU_ALIGN,
+            constant: param.access == Access::Read,
+        })
+        .collect();
+    for local in &kernel.locals {
+        let base = match local.space {
+            Space::Private => cpu::local(local, context, &b, GPU_ALIGN)?,
+            Space::Shared => shared(kernel, local, context, module)?,
+        };
+        places.push(Place {
+            base,
+            align: GPU_ALIGN,
+            constant: false,
+        });
+    }
+    Ok(Start {
+        function,
+        b,
+        places,
+        tokens,
+        form: Form::Gpu(block),
+    })
+}
+
+/// A function that the driver can launch.
+fn entry<'c>(
+    name: &str,
+    parameters: &[BasicMetadataTypeEnum<'c>],
+    threads: u32,
+    context: &'c Context,
+    module: &Module<'c>,
+    machine: &Machine,
+) -> FunctionValue<'c> {
+    let function = module.add_function(name, context.void_type().fn_type(parameters, false), None);
+    function.set_call_conventions(PTX_KERNEL);
+    machine.mark(context, function);
+    let size = context.create_string_attribute("nvvm.reqntid", &format!("{threads},1,1"));
+    function.add_attribute(AttributeLoc::Function, size);
+    function
+}
+
+/// The addresses of the parameters and the number of tokens, named.
+fn arguments<'c>(
+    kernel: &Kernel,
+    function: FunctionValue<'c>,
+) -> Result<(Vec<PointerValue<'c>>, IntValue<'c>), Fault> {
+    let values = function.get_params();
+    let names = kernel.params.iter().map(|p| p.name.as_str()).chain(["tokens"]);
+    for (value, name) in values.iter().zip(names) {
+        value.set_name(name);
+    }
+    let mut bases = vec![];
+    for value in &values {
+        match *value {
+            BasicValueEnum::PointerValue(base) => bases.push(base),
+            BasicValueEnum::IntValue(tokens) => return Ok((bases, tokens)),
+            _ => break,
+        }
+    }
+    Err(Fault("LLVM made a function without its parameters".to_owned()))
+}
+
+/// Memory that all threads of a block see.
+fn shared<'c>(
+    kernel: &Kernel,
+    local: &Local,
+    context: &'c Context,
+    module: &Module<'c>,
+) -> Result<PointerValue<'c>, Fault> {
+    let len = u32::try_from(local.len).map_err(|_| {
+        Fault(format!(
+            "local @{} has {} elements, more than a block can share",
+            local.name, local.len
+        ))
+    })?;
+    let ty = storage_type(context, local.dtype).array_type(len);
+    // A dot is in no name of a kernel.
+    let name = format!("{}.{}", kernel.name, local.name);
+    let global = module.add_global(ty, Some(shared_memory()), &name);
+    global.set_linkage(Linkage::Internal);
+    global.set_initializer(&ty.get_undef());
+    global.set_alignment(GPU_ALIGN);
+    Ok(global.as_pointer_value())
+}
+
+/// A register that only GPUs have, as an index.
+fn special<'c>(
+    context: &'c Context,
+    module: &Module<'c>,
+    b: &Builder<'c>,
+    name: &str,
+) -> Result<IntValue<'c>, Fault> {
+    let function = intrinsic(module, &format!("llvm.nvvm.read.ptx.sreg.{name}"), &[])?;
+    let value = value_of(b.build_call(function, &[], "")?)?.into_int_value();
+    Ok(b.build_int_z_extend(value, context.i64_type(), name)?)
+}
+
+/// Waits for all threads of the block.
+pub(crate) fn barrier(emitter: &Emitter<'_, '_, '_>) -> Result<(), Fault> {
+    let function = intrinsic(emitter.module, "llvm.nvvm.barrier.cta.sync.aligned.all", &[])?;
+    let first = emitter.context.i32_type().const_zero();
+    emitter.b.build_call(function, &[first.into()], "")?;
+    Ok(())
+}
+
+/// What the thread of the same warp has whose number differs by `mask`.
+pub(crate) fn shuffle<'c>(
+    emitter: &Emitter<'_, '_, 'c>,
+    from: Reg,
+    mask: u32,
+) -> Result<BasicValueEnum<'c>, Fault> {
+    /// Lanes are counted in the whole warp.
+    const ALL_LANES: u64 = 31;
+    let int = |n| emitter.context.i32_type().const_int(n, false);
+    by_lane(
+        emitter,
+        emitter.value(from)?,
+        emitter.kernel.ty(from).lanes,
+        |x| {
+            let name = match x {
+                BasicValueEnum::FloatValue(_) => "llvm.nvvm.shfl.sync.bfly.f32",
+                _ => "llvm.nvvm.shfl.sync.bfly.i32",
+            };
+            let function = intrinsic(emitter.module, name, &[])?;
+            let arguments = [
+                int(WARP).into(),
+                x.into(),
+                int(u64::from(mask)).into(),
+                int(ALL_LANES).into(),
+            ];
+            value_of(emitter.b.build_call(function, &arguments, "")?)
+        },
+    )
+}
+
+/// The native `2^x`.
+pub(crate) fn exp2<'c>(
+    emitter: &Emitter<'_, '_, 'c>,
+    x: BasicValueEnum<'c>,
+    lanes: u32,
+) -> Result<BasicValueEnum<'c>, Fault> {
+    let float = emitter.context.f32_type().as_basic_type_enum();
+    let function = intrinsic(emitter.module, "llvm.nvvm.ex2.approx", &[float])?;
+    by_lane(emitter, x, lanes, |x| {
+        value_of(emitter.b.build_call(function, &[x.into()], "")?)
+    })
+}
+
+/// What a function of scalars makes of each lane.
+fn by_lane<'c>(
+    emitter: &Emitter<'_, '_, 'c>,
+    x: BasicValueEnum<'c>,
+    lanes: u32,
+    f: impl Fn(BasicValueEnum<'c>) -> Result<BasicValueEnum<'c>, Fault>,
+) -> Result<BasicValueEnum<'c>, Fault> {
+    let BasicValueEnum::VectorValue(x) = x else {
+        return f(x);
+    };
+    let mut result = x.get_type().get_poison();
+    for lane in 0..lanes {
+        let lane = emitter.context.i32_type().const_int(u64::from(lane), false);
+        let value = f(emitter.b.build_extract_element(x, lane, "")?)?;
+        result = emitter.b.build_insert_element(result, value, lane, "")?;
+    }
+    Ok(result.into())
+}
