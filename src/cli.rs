@@ -80,7 +80,8 @@ pub(crate) struct Codegen {
     /// Default: llvm where it is built in, else cranelift
     #[arg(long)]
     pub(crate) backend: Option<String>,
-    /// Machine to compile for: `cpu` (this one), or a level such as `cpu:x86-64-v3`; see `rwkvc targets`
+    /// Machine to compile for: `cpu` (this one), `cuda` (NVIDIA GPUs), or a level such as `cpu:x86-64-v3` or
+    /// `cuda:sm_90`; see `rwkvc targets`
     #[arg(long, default_value = "cpu")]
     pub(crate) target: String,
     #[command(flatten)]
@@ -121,6 +122,8 @@ pub(crate) enum Emit {
     Obj,
     /// Assembly text
     Asm,
+    /// PTX, the assembly text of NVIDIA GPUs, with one entry per kernel
+    Ptx,
     /// LLVM IR
     Llvm,
     /// Cranelift IR

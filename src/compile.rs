@@ -1,7 +1,7 @@
 //! The line from a checkpoint to code, as one function.
 
 use anyhow::{Context, Result};
-use rwkvc_backend_api::{Backend, Target};
+use rwkvc_backend_api::{Arch, Backend, Features, Target};
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::{Graph, Verified};
@@ -59,16 +59,17 @@ pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
         .iter()
         .map(|&p| graph(model, p, options))
         .collect::<Result<Vec<_>>>()?;
+    let features = options.backend.features(&options.target);
     let shapes: Vec<Shape<'_>> = programs
         .iter()
         .zip(&graphs)
         .map(|(&kind, graph)| Shape {
             name: name(kind),
             graph,
-            max_tokens: max_tokens(kind),
+            max_tokens: max_tokens(kind, &features),
         })
         .collect();
-    let mut plan = plan(&shapes, &options.backend.features(&options.target))?;
+    let mut plan = plan(&shapes, &features)?;
     for i in 0..plan.state.len() {
         if let Some((weight, value)) = initial_state(model, &plan.state[i].name)? {
             plan.set_initial(i, weight, value);
@@ -90,8 +91,11 @@ pub fn graph(model: &Model, kind: ProgramKind, options: &mut Options<'_>) -> Res
         Logits::All
     };
     let graph = build(model, logits, options.probes).context("building the graph")?;
-    let time = (kind == ProgramKind::Decode).then_some(1);
-    let graph = graph.specialise(Some(1), time);
+    let graph = match kind {
+        ProgramKind::Decode => graph.specialise(Some(1), Some(1)),
+        ProgramKind::Prefill | ProgramKind::Score => graph.specialise(Some(1), None),
+        ProgramKind::Batch => graph.specialise(None, Some(1)),
+    };
     let mut fuel = Fuel::new(options.fuel);
     let mut ignore = |_: &'static str, _: &Graph| {};
     let after = if kind == ProgramKind::Decode {
@@ -112,12 +116,22 @@ pub fn name(kind: ProgramKind) -> &'static str {
     }
 }
 
+/// The shapes of the step that an artifact for a target has.
+pub fn programs(target: &Target) -> Vec<ProgramKind> {
+    let mut programs = vec![ProgramKind::Decode, ProgramKind::Prefill, ProgramKind::Score];
+    programs.extend((target.arch == Arch::Cuda).then_some(ProgramKind::Batch));
+    programs
+}
+
 /// Tokens of one call: enough to use each weight often, few enough for the activations to stay in the caches.
-fn max_tokens(kind: ProgramKind) -> usize {
-    match kind {
-        ProgramKind::Decode => 1,
-        ProgramKind::Prefill => 128,
+fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
+    match (kind, features) {
+        (ProgramKind::Decode, _) => 1,
+        (ProgramKind::Prefill, Features::Cpu(_)) => 128,
+        // A GPU needs as many rows to keep all its multiprocessors at work.
+        (ProgramKind::Prefill, Features::Gpu(_)) => 512,
         // A row of logits for each token: at 65,536 words this is 8 MiB.
-        ProgramKind::Score | ProgramKind::Batch => 32,
+        (ProgramKind::Score, _) => 32,
+        (ProgramKind::Batch, _) => 256,
     }
 }

@@ -1,6 +1,7 @@
 //! From a plan to what the runtime is told.
 
 use anyhow::{Context, Result};
+use rwkvc_backend_api::Features;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::{self, Extent, Kernel};
 use rwkvc_passes::plan::{self, Place, Plan};
@@ -20,6 +21,10 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
         .iter()
         .map(|l| l.weight_bytes)
         .sum();
+    let threads = match options.backend.features(&options.target) {
+        Features::Cpu(_) => 0,
+        Features::Gpu(features) => features.threads,
+    };
     let mut manifest = Manifest {
         format: FORMAT_VERSION,
         producer: concat!("rwkvc ", env!("CARGO_PKG_VERSION")).into(),
@@ -30,7 +35,7 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
         },
         backend: options.backend.name().into(),
         passes: options.passes.names().iter().map(|n| n.to_string()).collect(),
-        kernels: plan.kernels.iter().map(|k| kernel_info(k)).collect(),
+        kernels: plan.kernels.iter().map(|k| kernel_info(k, threads)).collect(),
         weights: plan.weights.iter().map(weight_info).collect(),
         state: plan.state.iter().map(state_slot).collect(),
         arena_bytes: plan.arena_bytes,
@@ -69,7 +74,7 @@ fn size(extent: Extent, factor: u64) -> Size {
     }
 }
 
-fn kernel_info(kernel: &Kernel) -> KernelInfo {
+fn kernel_info(kernel: &Kernel, threads: u32) -> KernelInfo {
     let access = |a| match a {
         kernel::Access::Read => Access::Read,
         kernel::Access::Write => Access::Write,
@@ -82,7 +87,7 @@ fn kernel_info(kernel: &Kernel) -> KernelInfo {
     KernelInfo {
         symbol: kernel.name.clone(),
         grid: size(kernel.grid, 1),
-        threads: 0,
+        threads,
         params: kernel.params.iter().map(param).collect(),
     }
 }

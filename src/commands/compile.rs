@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use rwkvc::compile::{Options, compile, graph, kernels, plan_model};
+use rwkvc::compile::{Options, compile, graph, kernels, plan_model, programs};
 use rwkvc::engine;
 use rwkvc::weights::weights;
-use rwkvc_backend_api::Listing;
+use rwkvc_backend_api::{Arch, Listing};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_runtime::ArtifactWriter;
@@ -33,8 +33,17 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     }
     let model = engine::open_checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
-    let programs = [ProgramKind::Decode, ProgramKind::Prefill, ProgramKind::Score];
-    let mut options = options::compile_options(&args.codegen, &programs, &mut after)?;
+    let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
+    options.programs = programs(&options.target);
+    let is_gpu = options.target.arch == Arch::Cuda;
+    if is_gpu != (args.emit == Emit::Ptx) && matches!(args.emit, Emit::Ptx | Emit::Obj | Emit::Asm) {
+        bail!(
+            "code for {} is {}: give --emit {}",
+            options.target,
+            if is_gpu { "PTX" } else { "no PTX" },
+            if is_gpu { "ptx" } else { "obj or asm" },
+        );
+    }
     let bytes = match args.emit {
         Emit::Artifact => {
             artifact(&model, &mut options, &args.output)?;
@@ -91,7 +100,7 @@ fn stage(model: &Model, options: &mut Options<'_>, emit: Emit) -> Result<Vec<u8>
     };
     match emit {
         Emit::Obj => Ok(options.backend.lower(&kernels, &options.target)?),
-        Emit::Asm => listing(Listing::Asm),
+        Emit::Asm | Emit::Ptx => listing(Listing::Asm),
         Emit::Llvm => listing(Listing::Llvm),
         Emit::Clif => listing(Listing::Clif),
         _ => Ok(kernels
