@@ -1,0 +1,129 @@
+//! The code for GPUs, through NVIDIA's assembler: every level of target, what each kernel takes of a multiprocessor, and
+//! no spilled registers where a step waits for memory.
+#![cfg(feature = "llvm")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rwkvc::compile::{Options, kernels, plan_model, programs};
+use rwkvc::{backends, engine};
+use rwkvc_backend_api::{Arch, Target};
+use rwkvc_frontend::generate::GenerateOptions;
+use rwkvc_frontend::model::Model;
+use rwkvc_ir::kernel::Kernel;
+use rwkvc_passes::pipeline::Selection;
+use rwkvc_passes::plan::Plan;
+use rwkvc_passes::schedule::sample_kernel;
+use rwkvc_tests::{fixtures, random};
+
+/// The assembler: `PTXAS`, or what `scripts/setup` installed. Another version would take other registers.
+fn assembler() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("PTXAS") {
+        return Some(path.into());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir));
+    Some(target.join("tools/nvidia/bin/ptxas")).filter(|path| path.exists())
+}
+
+fn levels() -> Vec<(String, Target)> {
+    let mut levels = Target::levels();
+    levels.retain(|(_, target)| target.arch == Arch::Cuda);
+    levels
+}
+
+fn planned(model: &Model, target: &Target, passes: Selection) -> Plan {
+    let mut options = Options {
+        backend: backends::all()[0],
+        target: target.clone(),
+        passes,
+        fuel: None,
+        programs: programs(target),
+        probes: false,
+        after_pass: &mut |_, _| {},
+    };
+    plan_model(model, &mut options).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+/// What `ptxas` says of each kernel, in the order of the kernels.
+fn assemble(ptxas: &Path, kernels: &[Kernel], target: &Target) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, object) = (
+        folder.path().join("kernels.ptx"),
+        folder.path().join("kernels.cubin"),
+    );
+    let ptx = backends::all()[0]
+        .lower(kernels, target)
+        .unwrap_or_else(|e| panic!("{e}"));
+    std::fs::write(&source, ptx).expect("the code is written");
+    let output = Command::new(ptxas)
+        .arg(format!("-arch={}", target.cpu))
+        .args(["-v", "-o"])
+        .args([&object, &source])
+        .output()
+        .expect("ptxas runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{target}: {text}");
+    let describe = |kernel: &Kernel| {
+        let start = format!("'{}'", kernel.name);
+        let mut lines = text.lines().skip_while(|line| !line.contains(&start));
+        let spills = lines.find_map(|line| line.trim().split_once("stack frame, "));
+        let used = lines.find_map(|line| line.split_once("Used "));
+        let (Some((_, spills)), Some((_, used))) = (spills, used) else {
+            panic!("{target}: nothing is said of {}: {text}", kernel.name)
+        };
+        let shared = used
+            .split(", ")
+            .find(|part| part.ends_with("smem"))
+            .unwrap_or("0 bytes smem");
+        let registers = used.split(',').next().unwrap_or_default();
+        format!("{}: {registers}, {shared}, {spills}", kernel.name)
+    };
+    kernels.iter().map(describe).collect()
+}
+
+/// The kernels of the decode program must keep everything in registers.
+fn check_decode(plan: &Plan, found: &[String]) {
+    for launch in &plan.programs[0].launches {
+        let line = &found[launch.kernel];
+        assert!(
+            line.ends_with("0 bytes spill stores, 0 bytes spill loads"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn every_target_assembles_without_spills() {
+    let Some(ptxas) = assembler() else {
+        eprintln!("there is no ptxas: the code for GPUs was NOT assembled; scripts/setup installs it");
+        return;
+    };
+    let demo = fixtures::open("demo.safetensors");
+    let preset = GenerateOptions::preset("1.5b").expect("a preset");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("1.5b.safetensors");
+    let bytes = random::file(&GenerateOptions {
+        vocab: 512,
+        n_layers: 2,
+        ..preset
+    });
+    std::fs::write(&path, bytes).expect("the checkpoint is written");
+    let large = engine::open_checkpoint(&path).expect("a checkpoint");
+    for (name, target) in levels() {
+        for passes in [Selection::all(), Selection::unfused()] {
+            let plan = planned(&demo, &target, passes.clone());
+            let mut all = kernels(&plan);
+            all.push(sample_kernel(320, &rwkvc_backend_api::GPU));
+            let found = assemble(&ptxas, &all, &target);
+            check_decode(&plan, &found);
+            if name == "cuda:sm_90" && passes.names() == Selection::all().names() {
+                let plan = planned(&large, &target, passes);
+                let large = assemble(&ptxas, &kernels(&plan), &target);
+                check_decode(&plan, &large);
+                let text = format!("demo\n{}\n\n1.5B\n{}", found.join("\n"), large.join("\n"));
+                insta::assert_snapshot!("resources_of_sm_90", text);
+            }
+        }
+    }
+}
