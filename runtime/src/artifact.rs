@@ -14,6 +14,7 @@ mod header;
 mod writer;
 
 use crate::manifest::{Manifest, ManifestError};
+use crate::weights::WeightData;
 use header::{Header, Ranges};
 use memmap2::{Advice, Mmap};
 use sha2::{Digest, Sha256};
@@ -189,15 +190,25 @@ impl Artifact {
         })
     }
 
-    pub(crate) fn weight_range(&self, index: usize) -> Option<std::ops::Range<usize>> {
+    fn weight_range(&self, index: usize) -> Option<std::ops::Range<usize>> {
         let weight = self.manifest.weights.get(index)?;
         // Within the file, so it fits.
         let start = self.ranges.weights.start + weight.offset as usize;
         Some(start..start + weight.bytes as usize)
     }
 
-    /// The manifest and the mapping, whose weights are about to be used.
-    pub(crate) fn into_parts(self) -> (Manifest, Arc<Mmap>) {
+    /// The manifest and the weights, which are about to be used.
+    pub(crate) fn into_weights(self) -> (Manifest, Vec<WeightData>) {
+        let count = self.manifest.weights.len();
+        let ranges: Vec<_> = (0..count).filter_map(|i| self.weight_range(i)).collect();
+        let (manifest, map) = self.into_parts();
+        let mapped = |range| WeightData::mapped(Arc::clone(&map), range);
+        let weights = ranges.into_iter().map(mapped).collect();
+        (manifest, weights)
+    }
+
+    /// The manifest and the mapping.
+    fn into_parts(self) -> (Manifest, Arc<Mmap>) {
         // Hints only: without them, the first tokens wait for the disk more often.
         let _ = self.map.advise_range(
             Advice::WillNeed,

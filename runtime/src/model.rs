@@ -4,6 +4,7 @@ mod step;
 
 use crate::artifact::{Artifact, ArtifactError};
 use crate::buffer::OutOfMemory;
+use crate::gpu::GpuError;
 use crate::machine::{self, MachineError};
 use crate::manifest::{Manifest, ManifestError, ProgramKind, WeightInfo};
 use crate::object::{Code, KernelFn, ObjectError};
@@ -44,6 +45,9 @@ pub enum LoadError {
         /// What is the matter.
         reason: String,
     },
+    /// The device cannot run it.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// There are more or fewer weights than the manifest has.
     #[error("{found} weights, expected {expected}")]
     WeightCount {
@@ -86,13 +90,7 @@ impl Model {
     pub fn from_artifact(artifact: Artifact) -> Result<Self, LoadError> {
         machine::check(&artifact.manifest().target)?;
         let code = Code::load(artifact.code())?;
-        let count = artifact.manifest().weights.len();
-        let ranges: Vec<_> = (0..count).filter_map(|i| artifact.weight_range(i)).collect();
-        let (manifest, map) = artifact.into_parts();
-        let weights = ranges
-            .into_iter()
-            .map(|range| WeightData::mapped(Arc::clone(&map), range))
-            .collect();
+        let (manifest, weights) = artifact.into_weights();
         Self::link(manifest, code, weights)
     }
 
@@ -161,19 +159,7 @@ impl Model {
     /// # Errors
     /// If there is not enough memory.
     pub fn new_state(&self) -> Result<State, OutOfMemory> {
-        let mut state = State::zeroed(Arc::clone(&self.0.layout))?;
-        for slot in &self.0.layout.slots {
-            let init = slot
-                .init
-                .and_then(|i| self.0.weights.get(i))
-                .and_then(WeightData::bytes);
-            if let Some(bytes) = init {
-                // The manifest's check: as many f32 values as the slot has, within the state.
-                let start = slot.offset as usize * 4;
-                state.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-        Ok(state)
+        State::fresh(&self.0.layout, &self.0.weights)
     }
 
     /// The memory that steps need besides the state: one per thread of the caller.
@@ -201,7 +187,7 @@ impl Model {
     }
 }
 
-fn check_weight(info: &WeightInfo, data: &WeightData) -> Result<(), String> {
+pub(crate) fn check_weight(info: &WeightInfo, data: &WeightData) -> Result<(), String> {
     let bytes = data.bytes().ok_or("is outside of its file")?;
     if bytes.len() as u64 != info.bytes {
         return Err(format!("has {} bytes, expected {}", bytes.len(), info.bytes));

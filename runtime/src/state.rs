@@ -4,6 +4,7 @@ mod file;
 
 use crate::buffer::{Buffer, OutOfMemory};
 use crate::manifest::{Manifest, StateSlot};
+use crate::weights::WeightData;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -107,6 +108,20 @@ impl State {
             values: Buffer::zeroed(layout.len * 4)?,
             layout,
         })
+    }
+
+    /// The state before any token: what the weights say, else zeros.
+    pub(crate) fn fresh(layout: &Arc<StateLayout>, weights: &[WeightData]) -> Result<Self, OutOfMemory> {
+        let mut state = Self::zeroed(Arc::clone(layout))?;
+        for slot in &layout.slots {
+            let init = slot.init.and_then(|i| weights.get(i)).and_then(WeightData::bytes);
+            if let Some(bytes) = init {
+                // The manifest's check: as many f32 values as the slot has, within the state.
+                let start = slot.offset as usize * 4;
+                state.bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+        Ok(state)
     }
 
     /// All values.

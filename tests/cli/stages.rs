@@ -76,6 +76,36 @@ fn every_stage_can_be_written() {
 }
 
 #[test]
+fn code_for_gpus_is_ptx() {
+    let compile = ["compile", tiny(), "-o", "-"];
+    let cuda = ["--target", "cuda:sm_90"];
+    let refused = |more: &[&str], name| fails([&compile[..], more].concat(), &[name]);
+    refused(&["--emit", "ptx"], "is no PTX: give --emit obj or asm");
+    refused(
+        &[&cuda[..], &["--emit", "asm"]].concat(),
+        "code for cuda:sm_90 is PTX: give --emit ptx",
+    );
+    refused(
+        &[&cuda[..], &["--emit", "ptx", "--backend", "cranelift"]].concat(),
+        "Cranelift has no code for GPUs; the `llvm` backend has",
+    );
+
+    if cfg!(feature = "llvm") {
+        let ptx = succeeds([&compile[..], &cuda, &["--emit", "ptx"]].concat());
+        assert!(ptx.contains(".target sm_90") && ptx.contains(".visible .entry wkv7_block_"));
+        let folder = Folder::new();
+        let file = folder.join("tiny.rwkvc");
+        succeeds(["compile", tiny(), "--target", "cuda", "-o", &file]);
+        let programs = succeeds(["inspect", &file]);
+        assert!(
+            programs.contains("batch (") && programs.contains("needs             sm_80"),
+            "{programs}"
+        );
+        fails(["run", &file, "--tokens", "1"], &["the code is for NVIDIA GPUs"]);
+    }
+}
+
+#[test]
 fn opt_does_what_compile_does() {
     let args = [
         "compile",
@@ -180,7 +210,11 @@ fn passes_and_targets_are_listed() {
             "compile",
             tiny(),
             "--emit",
-            "clif",
+            if name.starts_with("cuda") {
+                "kernel"
+            } else {
+                "clif"
+            },
             "--backend",
             "cranelift",
             "-o",

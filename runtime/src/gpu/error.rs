@@ -98,17 +98,21 @@ impl GpuError {
     /// Checks that a device runs the code of some architectures, such as `sm_80`.
     pub(crate) fn check_architecture(info: &DeviceInfo, extensions: &[String]) -> Result<(), GpuError> {
         let (major, minor) = info.capability;
+        let mut newest = (0, None);
         for needed in extensions {
             // Two digits or more; the last one is the minor version.
             let level = needed.strip_prefix("sm_").and_then(|n| n.parse::<u32>().ok());
             let level = level.ok_or_else(|| GpuError::UnknownArchitecture(needed.clone()))?;
-            if (level / 10, level % 10) > (major, minor) {
-                return Err(GpuError::Architecture {
-                    needed: needed.clone(),
-                    found: format!("sm_{major}{minor}"),
-                    name: info.name.clone(),
-                });
-            }
+            newest = newest.max((level, Some(needed)));
+        }
+        if let (level, Some(needed)) = newest
+            && (level / 10, level % 10) > (major, minor)
+        {
+            return Err(GpuError::Architecture {
+                needed: needed.clone(),
+                found: format!("sm_{major}{minor}"),
+                name: info.name.clone(),
+            });
         }
         Ok(())
     }

@@ -9,9 +9,17 @@
 
 pub mod driver;
 
+mod batch;
 mod error;
+mod model;
+mod runner;
+mod session;
 
+pub use batch::GpuBatch;
 pub use driver::{
-    Address, DeviceBuffer, DeviceInfo, Driver, Event, Function, Graph, HostMemory, KernelLaunch, Module, Resource,
+    Address, DeviceBuffer, DeviceInfo, Driver, Event, Function, Graph, HostMemory, KernelLaunch, Module,
+    Resource,
 };
 pub use error::GpuError;
+pub use model::{GpuModel, Mode, WALK};
+pub use session::{GpuSession, SessionError};

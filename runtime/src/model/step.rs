@@ -40,6 +40,20 @@ pub enum StepError {
     },
 }
 
+impl StepError {
+    /// Checks that a model with this vocabulary knows all tokens.
+    pub(crate) fn check_tokens(tokens: &[u32], vocab: usize) -> Result<(), StepError> {
+        match tokens.iter().position(|t| *t as usize >= vocab) {
+            Some(position) => Err(StepError::Token {
+                token: tokens[position],
+                position,
+                vocab,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Model {
     /// One token in, the logits of the next one out: f32, as many as the vocabulary. Allocates nothing.
     ///
@@ -157,14 +171,7 @@ impl Model {
             .iter()
             .position(|p| p.kind == kind)
             .ok_or(StepError::Program(kind))?;
-        let vocab = self.vocab();
-        match tokens.iter().position(|t| *t as usize >= vocab) {
-            Some(position) => Err(StepError::Token {
-                token: tokens[position],
-                position,
-                vocab,
-            }),
-            None => Ok((program, programs[program].max_tokens)),
-        }
+        StepError::check_tokens(tokens, self.vocab())?;
+        Ok((program, programs[program].max_tokens))
     }
 }

@@ -1,0 +1,424 @@
+//! The buffers of one session, and running programs on them.
+
+use super::driver::{
+    Address, DeviceBuffer, Driver, Event, Function, Graph, HostMemory, KernelLaunch, Owned, Resource,
+};
+use super::error::GpuError;
+use super::model::{GpuModel, Mode, check_memory};
+use super::session::SessionError;
+use crate::manifest::{Arg, Manifest, Program, ProgramKind, Size};
+use crate::model::StepError;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+/// Memory on the device and the programs that are run on it.
+pub(super) struct Runner {
+    // First, so that recorded launches go before the memory they use.
+    programs: Vec<Prepared>,
+    mode: Mode,
+    walker: Option<Walker>,
+    state: DeviceBuffer,
+    arena: DeviceBuffer,
+    tokens: DeviceBuffer,
+    logits: DeviceBuffer,
+    /// Logits that were copied here.
+    copied: Box<dyn HostMemory>,
+    /// How many rows of logits were copied since the last call.
+    rows: usize,
+    /// Marks around launches that are timed: as many as were ever needed.
+    marks: Vec<(Event, Owned)>,
+    /// The call that came last: a program of `programs`, and its tokens.
+    last: Option<(usize, usize)>,
+    model: GpuModel,
+}
+
+/// A program with the addresses of its buffers.
+struct Prepared {
+    /// Its index in the manifest.
+    index: usize,
+    tasks: Vec<Task>,
+    /// The parameters of all tasks, back to back: addresses, and the number of tokens as the last of each.
+    args: Vec<u64>,
+    /// Recorded launches, by number of tokens.
+    graphs: HashMap<usize, (Graph, Owned)>,
+    /// What [`super::model::WALK`] walks, by number of tokens.
+    tables: HashMap<usize, DeviceBuffer>,
+}
+
+struct Task {
+    kernel: usize,
+    function: Function,
+    threads: u32,
+    grid: Size,
+    /// Its part of [`Prepared::args`].
+    args: std::ops::Range<usize>,
+}
+
+/// The persistent launch.
+struct Walker {
+    function: Function,
+    grid: u32,
+    threads: u32,
+    /// Words of a row of a table.
+    words: usize,
+    counter: DeviceBuffer,
+}
+
+impl Runner {
+    /// For those programs of a model that `wanted` names. The state is whatever the memory has.
+    pub(super) fn new(
+        model: &GpuModel,
+        mode: Mode,
+        wanted: impl Fn(ProgramKind) -> bool,
+    ) -> Result<Self, GpuError> {
+        let manifest = model.manifest();
+        let driver = model.driver();
+        let chosen = || {
+            manifest
+                .programs
+                .iter()
+                .enumerate()
+                .filter(|(_, p)| wanted(p.kind))
+        };
+        let most = |bytes: &dyn Fn(&Program) -> u64| chosen().map(|(_, p)| bytes(p)).max().unwrap_or(0);
+        let state = most(&|p| manifest.state_bytes(p));
+        let tokens = most(&|p| p.max_tokens as u64 * 4);
+        let logits = most(&|p| manifest.logits_bytes(p));
+        let total = [state, manifest.arena_bytes, tokens, logits]
+            .into_iter()
+            .try_fold(0u64, u64::checked_add);
+        check_memory(&**driver, "the session", total.unwrap_or(u64::MAX))?;
+        let mut runner = Runner {
+            programs: vec![],
+            mode,
+            walker: match mode {
+                Mode::Persistent => Some(Walker::new(model)?),
+                Mode::Launches | Mode::Graph => None,
+            },
+            state: DeviceBuffer::new(driver, state)?,
+            arena: DeviceBuffer::new(driver, manifest.arena_bytes)?,
+            tokens: DeviceBuffer::new(driver, tokens)?,
+            logits: DeviceBuffer::new(driver, logits)?,
+            copied: driver.host_memory(logits)?,
+            rows: 0,
+            marks: vec![],
+            last: None,
+            model: model.clone(),
+        };
+        runner.programs = chosen().map(|(index, p)| runner.prepare(index, p)).collect();
+        Ok(runner)
+    }
+
+    fn prepare(&self, index: usize, program: &Program) -> Prepared {
+        let mut prepared = Prepared {
+            index,
+            tasks: vec![],
+            args: vec![],
+            graphs: HashMap::new(),
+            tables: HashMap::new(),
+        };
+        for launch in &program.launches {
+            let kernel = &self.model.manifest().kernels[launch.kernel];
+            let start = prepared.args.len();
+            prepared
+                .args
+                .extend(launch.args.iter().map(|arg| self.address(*arg).0));
+            // The number of tokens.
+            prepared.args.push(0);
+            prepared.tasks.push(Task {
+                kernel: launch.kernel,
+                function: self.model.function(launch.kernel),
+                threads: kernel.threads,
+                grid: kernel.grid,
+                args: start..prepared.args.len(),
+            });
+        }
+        prepared
+    }
+
+    fn address(&self, arg: Arg) -> Address {
+        match arg {
+            Arg::Weight(index) => self.model.weight(index),
+            Arg::State(offset) => self.state.address().offset(offset),
+            Arg::Arena(offset) => self.arena.address().offset(offset),
+            Arg::Tokens => self.tokens.address(),
+            Arg::Logits => self.logits.address(),
+        }
+    }
+
+    pub(super) fn model(&self) -> &GpuModel {
+        &self.model
+    }
+
+    pub(super) fn driver(&self) -> &dyn Driver {
+        &**self.model.driver()
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(super) fn state(&self) -> Address {
+        self.state.address()
+    }
+
+    /// Checks a call; returns the program's position here and the most tokens it takes at once.
+    pub(super) fn check(&self, kind: ProgramKind, tokens: &[u32]) -> Result<(usize, usize), StepError> {
+        let manifest = self.model.manifest();
+        let program = |p: &Prepared| &manifest.programs[p.index];
+        let position = self.programs.iter().position(|p| program(p).kind == kind);
+        let position = position.ok_or(StepError::Program(kind))?;
+        StepError::check_tokens(tokens, self.model.vocab())?;
+        Ok((position, program(&self.programs[position]).max_tokens))
+    }
+
+    /// Checks that there is a place for the time of each launch of a program.
+    pub(super) fn check_times(&self, program: usize, times: Option<&[u64]>) -> Result<(), StepError> {
+        let expected = self.programs[program].tasks.len();
+        match times.map(<[u64]>::len) {
+            Some(found) if found != expected => Err(StepError::Times { found, expected }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a program on tokens that were checked; with `times`, adds the nanoseconds that each launch took.
+    pub(super) fn run(
+        &mut self,
+        program: usize,
+        tokens: &[u32],
+        times: Option<&mut [u64]>,
+    ) -> Result<(), GpuError> {
+        self.last = None;
+        self.rows = 0;
+        self.driver()
+            .upload(self.tokens.address(), bytemuck::cast_slice(tokens))?;
+        let count = tokens.len();
+        self.programs[program].set_tokens(count);
+        match (times, self.mode) {
+            (Some(times), _) => self.launch_timed(program, count, times)?,
+            (None, Mode::Graph) if self.comes_again(program, count) => self.replay(program, count)?,
+            (None, Mode::Graph | Mode::Launches) => self.launch(program, count)?,
+            (None, Mode::Persistent) => self.walk(program, count)?,
+        }
+        self.last = Some((program, count));
+        Ok(())
+    }
+
+    /// Whether calls with this many tokens are many: not so the rest of a prompt.
+    fn comes_again(&self, program: usize, tokens: usize) -> bool {
+        let program = self.program(program);
+        program.kind == ProgramKind::Batch || tokens == program.max_tokens
+    }
+
+    fn program(&self, position: usize) -> &Program {
+        &self.model.manifest().programs[self.programs[position].index]
+    }
+
+    fn launch(&self, program: usize, tokens: usize) -> Result<(), GpuError> {
+        for launch in self.programs[program].launches(tokens) {
+            // SAFETY: `Manifest::check` has compared every buffer with what its kernel declares to touch for up to
+            // `max_tokens` tokens, and that nothing written overlaps; blocks of a grid are independent by the contract
+            // of kernels. The memory belongs to this value or, weights that are only read, to the model; it is released
+            // through the driver, after the stream is through.
+            unsafe { self.driver().launch(&launch)? };
+        }
+        Ok(())
+    }
+
+    fn launch_timed(&mut self, program: usize, tokens: usize, times: &mut [u64]) -> Result<(), GpuError> {
+        let driver = Arc::clone(self.model.driver());
+        while self.marks.len() <= times.len() {
+            let event = driver.event()?;
+            self.marks
+                .push((event, Owned::new(&driver, Resource::Event(event))));
+        }
+        // A launch of an empty grid is none, and takes no time.
+        let prepared = &self.programs[program];
+        driver.mark(self.marks[0].0)?;
+        for (task, (mark, _)) in prepared.tasks.iter().zip(&self.marks[1..]) {
+            if let Some(launch) = prepared.task_launch(task, tokens) {
+                // SAFETY: as in `launch`.
+                unsafe { driver.launch(&launch)? };
+            }
+            driver.mark(*mark)?;
+        }
+        for (time, marks) in times.iter_mut().zip(self.marks.windows(2)) {
+            *time += driver.elapsed(marks[0].0, marks[1].0)?;
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, program: usize, tokens: usize) -> Result<(), GpuError> {
+        let driver = Arc::clone(self.model.driver());
+        let prepared = &mut self.programs[program];
+        if let Some((graph, _)) = prepared.graphs.get(&tokens) {
+            return driver.replay(*graph);
+        }
+        let launches: Vec<_> = prepared.launches(tokens).collect();
+        // SAFETY: as in `launch`; graphs are released before the memory.
+        let graph = unsafe { driver.record(&launches)? };
+        let owned = Owned::new(&driver, Resource::Graph(graph));
+        prepared.graphs.insert(tokens, (graph, owned));
+        driver.replay(graph)
+    }
+
+    fn walk(&mut self, program: usize, tokens: usize) -> Result<(), GpuError> {
+        let driver = Arc::clone(self.model.driver());
+        // `new` made one for this mode.
+        let Some(walker) = &self.walker else { return Ok(()) };
+        let prepared = &mut self.programs[program];
+        let launches = prepared.tasks.len() as u64;
+        let rows = prepared.table(tokens, walker.words);
+        let table = match prepared.tables.entry(tokens) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let bytes: &[u8] = bytemuck::cast_slice(&rows);
+                let table = DeviceBuffer::new(&driver, bytes.len() as u64)?;
+                driver.upload(table.address(), bytes)?;
+                entry.insert(table)
+            }
+        };
+        driver.zero(walker.counter.address(), walker.counter.bytes())?;
+        let args = [
+            table.address().0,
+            launches,
+            walker.counter.address().0,
+            tokens as u64,
+        ];
+        let launch = KernelLaunch {
+            function: walker.function,
+            grid: walker.grid,
+            threads: walker.threads,
+            args: &args,
+            cooperative: true,
+        };
+        // SAFETY: the kernels and buffers of the table are those of `launch`; the table is as long as `launches` says.
+        unsafe { driver.launch(&launch) }
+    }
+
+    /// The logits of the call that came last, copied from the device if they were not yet.
+    pub(super) fn logits(&mut self) -> Result<&[f32], SessionError> {
+        let (program, tokens) = self.last.ok_or(StepError::NoTokens)?;
+        let all = self.program(program).kind.has_all_logits();
+        let (rows, vocab) = (if all { tokens } else { 1 }, self.model.vocab());
+        let bytes = &mut self.copied.bytes_mut()[..rows * vocab * 4];
+        if self.rows < rows {
+            let driver = self.model.driver();
+            driver.download(self.logits.address(), bytes)?;
+            self.rows = rows;
+        }
+        Ok(bytemuck::cast_slice(&self.copied.bytes()[..rows * vocab * 4]))
+    }
+
+    /// The extra results of the call that came last (of its last chunk): names and values, copied from the device.
+    pub(super) fn probes(&self) -> Result<Vec<(&str, Vec<f32>)>, GpuError> {
+        let Some((program, tokens)) = self.last else {
+            return Ok(vec![]);
+        };
+        let probes = self.program(program).probes.iter();
+        probes
+            .filter_map(|probe| {
+                // The manifest's check: within the arena.
+                let mut values = vec![0f32; usize::try_from(probe.elements.at(tokens)?).ok()?];
+                let at = self.arena.address().offset(probe.offset);
+                let bytes = bytemuck::cast_slice_mut(&mut values);
+                let copied = match bytes.is_empty() {
+                    true => Ok(()),
+                    false => self.driver().download(at, bytes),
+                };
+                Some(copied.map(|()| (probe.name.as_str(), values)))
+            })
+            .collect()
+    }
+
+    /// Forgets the call that came last: its logits are not those of the state any more.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+impl Prepared {
+    fn set_tokens(&mut self, tokens: usize) {
+        for task in &self.tasks {
+            self.args[task.args.end - 1] = tokens as u64;
+        }
+    }
+
+    /// The launches for some tokens, but those of empty grids.
+    fn launches(&self, tokens: usize) -> impl Iterator<Item = KernelLaunch<'_>> {
+        self.tasks
+            .iter()
+            .filter_map(move |task| self.task_launch(task, tokens))
+    }
+
+    fn task_launch(&self, task: &Task, tokens: usize) -> Option<KernelLaunch<'_>> {
+        Some(KernelLaunch {
+            function: task.function,
+            grid: task.blocks(tokens).filter(|grid| *grid > 0)?,
+            threads: task.threads,
+            args: &self.args[task.args.clone()],
+            cooperative: false,
+        })
+    }
+
+    /// What the persistent kernel walks: rows of `words` words.
+    fn table(&self, tokens: usize, words: usize) -> Vec<u64> {
+        let mut table = Vec::with_capacity(self.tasks.len() * words);
+        for (i, task) in self.tasks.iter().enumerate() {
+            let buffers = &self.args[task.args.start..task.args.end - 1];
+            table.extend([task.kernel as u64, task.blocks(tokens).unwrap_or(0).into()]);
+            table.extend(buffers);
+            table.resize((i + 1) * words, 0);
+        }
+        table
+    }
+}
+
+impl Task {
+    /// Always there: the manifest's check bounds it.
+    fn blocks(&self, tokens: usize) -> Option<u32> {
+        u32::try_from(self.grid.at(tokens)?).ok()
+    }
+}
+
+impl Walker {
+    fn new(model: &GpuModel) -> Result<Self, GpuError> {
+        let fail = |reason: String| Err(GpuError::Persistent(reason));
+        let Some(function) = model.walk() else {
+            return fail(format!("the code has no kernel `{}`", super::model::WALK));
+        };
+        let threads = common_threads(model.manifest()).map_err(GpuError::Persistent)?;
+        let driver = model.driver();
+        let info = driver.info();
+        let blocks = driver.occupancy(function, threads)?;
+        let Some(grid @ 1..) = blocks.checked_mul(info.multiprocessors) else {
+            let name = &info.name;
+            return fail(format!(
+                "no block of {threads} threads fits a multiprocessor of `{name}`"
+            ));
+        };
+        let params = model.manifest().kernels.iter().map(|k| k.params.len());
+        Ok(Walker {
+            function,
+            grid,
+            threads,
+            words: 2 + params.max().unwrap_or(0),
+            counter: DeviceBuffer::new(driver, 4)?,
+        })
+    }
+}
+
+/// The threads of every block.
+fn common_threads(manifest: &Manifest) -> Result<u32, String> {
+    let Some((first, others)) = manifest.kernels.split_first() else {
+        return Err("there are no kernels".into());
+    };
+    match others.iter().find(|k| k.threads != first.threads) {
+        None => Ok(first.threads),
+        Some(other) => Err(format!(
+            "`{}` has blocks of {} threads, `{}` of {}",
+            first.symbol, first.threads, other.symbol, other.threads
+        )),
+    }
+}

@@ -1,0 +1,205 @@
+//! One conversation on a device: what [`crate::Model`], a workspace and a state are on a processor.
+
+use super::error::GpuError;
+use super::model::{GpuModel, Mode};
+use super::runner::Runner;
+use crate::manifest::ProgramKind;
+use crate::model::StepError;
+use crate::state::State;
+
+/// Why a session did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The call makes no sense; nothing was done.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The device failed; the state is lost until it is set again.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// The batch has no room.
+    #[error("the batch is full: it was compiled for {0} states")]
+    Full(usize),
+    /// There is no such member.
+    #[error("there is no member {slot} in a batch of {members}")]
+    Member {
+        /// The one that was named.
+        slot: usize,
+        /// How many there are.
+        members: usize,
+    },
+    /// Each member takes one token.
+    #[error("{found} tokens for a batch of {members}: each member takes one")]
+    Tokens {
+        /// Tokens given.
+        found: usize,
+        /// How many members there are.
+        members: usize,
+    },
+}
+
+impl From<crate::state::StateError> for SessionError {
+    fn from(error: crate::state::StateError) -> Self {
+        StepError::from(error).into()
+    }
+}
+
+/// A state on a device, and what it takes to advance it.
+pub struct GpuSession {
+    runner: Runner,
+}
+
+impl GpuSession {
+    pub(super) fn new(model: &GpuModel, mode: Mode) -> Result<Self, SessionError> {
+        let runner = Runner::new(model, mode, |kind| kind != ProgramKind::Batch)?;
+        let mut session = GpuSession { runner };
+        session.reset()?;
+        Ok(session)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &GpuModel {
+        self.runner.model()
+    }
+
+    /// How programs are run.
+    pub fn mode(&self) -> Mode {
+        self.runner.mode()
+    }
+
+    /// Starts afresh.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn reset(&mut self) -> Result<(), SessionError> {
+        let bytes = bytemuck::cast_slice(self.model().fresh().values());
+        self.runner.driver().upload(self.runner.state(), bytes)?;
+        self.runner.forget();
+        Ok(())
+    }
+
+    /// The state, copied from the device.
+    ///
+    /// # Errors
+    /// If there is no memory for it, or the device fails.
+    pub fn state(&self) -> Result<State, SessionError> {
+        let mut state = self.model().new_state()?;
+        self.runner
+            .driver()
+            .download(self.runner.state(), state.bytes_mut())?;
+        Ok(state)
+    }
+
+    /// Continues from a state of this model, wherever it was computed.
+    ///
+    /// # Errors
+    /// If it is of another model, or the device fails.
+    pub fn set_state(&mut self, state: &State) -> Result<(), SessionError> {
+        state.belongs_to(self.model().layout())?;
+        let bytes = bytemuck::cast_slice(state.values());
+        self.runner.driver().upload(self.runner.state(), bytes)?;
+        self.runner.forget();
+        Ok(())
+    }
+
+    /// One token in, the logits of the next one out: f32, as many as the vocabulary.
+    ///
+    /// # Errors
+    /// If the model does not know the token, or the device fails.
+    pub fn step(&mut self, token: u32) -> Result<&[f32], SessionError> {
+        self.advance(token)?;
+        self.logits()
+    }
+
+    /// One token in; the logits stay on the device until [`Self::logits`] asks for them.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn advance(&mut self, token: u32) -> Result<(), SessionError> {
+        self.call(ProgramKind::Decode, &[token], None)
+    }
+
+    /// The logits of the call that came last.
+    ///
+    /// # Errors
+    /// If none came since the state was set, or the device fails.
+    pub fn logits(&mut self) -> Result<&[f32], SessionError> {
+        self.runner.logits()
+    }
+
+    /// [`Self::step`], adding the nanoseconds that each launch took to its place in `times`.
+    ///
+    /// # Errors
+    /// As [`Self::step`], and if there is not one place for each launch.
+    pub fn step_profiled(&mut self, token: u32, times: &mut [u64]) -> Result<&[f32], SessionError> {
+        self.call(ProgramKind::Decode, &[token], Some(times))?;
+        self.logits()
+    }
+
+    /// Any number of tokens in, the logits after the last one out, in chunks of the prefill program's size.
+    ///
+    /// # Errors
+    /// If there are no tokens or the model does not know one, or the device fails.
+    pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32], SessionError> {
+        self.call(ProgramKind::Prefill, tokens, None)?;
+        self.logits()
+    }
+
+    /// [`Self::prefill`], adding the nanoseconds that each launch took to its place in `times`.
+    ///
+    /// # Errors
+    /// As [`Self::prefill`], and if there is not one place for each launch.
+    pub fn prefill_profiled(&mut self, tokens: &[u32], times: &mut [u64]) -> Result<&[f32], SessionError> {
+        self.call(ProgramKind::Prefill, tokens, Some(times))?;
+        self.logits()
+    }
+
+    /// Any number of tokens in; `each` gets the position of each and the logits after it.
+    ///
+    /// # Errors
+    /// If the model does not know a token, or the device fails.
+    pub fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<(), SessionError> {
+        let (program, chunk) = self.runner.check(ProgramKind::Score, tokens)?;
+        let vocab = self.model().vocab();
+        for (i, tokens) in tokens.chunks(chunk).enumerate() {
+            self.runner.run(program, tokens, None)?;
+            for (j, logits) in self.runner.logits()?.chunks(vocab).enumerate() {
+                each(i * chunk + j, logits);
+            }
+        }
+        Ok(())
+    }
+
+    /// The extra results of the call that came last (of its last chunk), by name. Only models compiled with probes have
+    /// any.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn probes(&self) -> Result<Vec<(&str, Vec<f32>)>, SessionError> {
+        Ok(self.runner.probes()?)
+    }
+
+    fn call(
+        &mut self,
+        kind: ProgramKind,
+        tokens: &[u32],
+        mut times: Option<&mut [u64]>,
+    ) -> Result<(), SessionError> {
+        let (program, chunk) = self.runner.check(kind, tokens)?;
+        if tokens.is_empty() {
+            return Err(StepError::NoTokens.into());
+        }
+        self.runner.check_times(program, times.as_deref())?;
+        for tokens in tokens.chunks(chunk) {
+            self.runner.run(program, tokens, times.as_deref_mut())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for GpuSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuSession")
+            .field("mode", &self.mode())
+            .finish_non_exhaustive()
+    }
+}
