@@ -45,24 +45,24 @@ fn calls_allocate_nothing() {
         let mut times = [0; 3];
         // The workers' first allocations are their own.
         model.step(&mut workspace, &mut state, 0).expect("a step");
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        for token in (0..100).map(|i| i % 5) {
-            model.step(&mut workspace, &mut state, token).expect("a step");
-            model
-                .step_profiled(&mut workspace, &mut state, token, &mut times)
-                .expect("a step");
-            model
-                .prefill(&mut workspace, &mut state, &[token; 7])
-                .expect("a prefill");
-            model
-                .score(&mut workspace, &mut state, &[token; 4], &mut |_, _| {})
-                .expect("scores");
-            copy.copy_from(&state).expect("the same model");
-        }
-        assert_eq!(
-            ALLOCATIONS.load(Ordering::Relaxed) - before,
-            0,
-            "{threads} threads"
-        );
+        // What runs the tests has a thread of its own that may allocate: what a step allocates shows in every round.
+        let rounds = (0..3).map(|_| {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            for token in (0..100).map(|i| i % 5) {
+                model.step(&mut workspace, &mut state, token).expect("a step");
+                model
+                    .step_profiled(&mut workspace, &mut state, token, &mut times)
+                    .expect("a step");
+                model
+                    .prefill(&mut workspace, &mut state, &[token; 7])
+                    .expect("a prefill");
+                model
+                    .score(&mut workspace, &mut state, &[token; 4], &mut |_, _| {})
+                    .expect("scores");
+                copy.copy_from(&state).expect("the same model");
+            }
+            ALLOCATIONS.load(Ordering::Relaxed) - before
+        });
+        assert_eq!(rounds.min(), Some(0), "{threads} threads");
     }
 }

@@ -89,6 +89,12 @@ pub enum GpuError {
         /// How many bytes.
         bytes: u64,
     },
+    /// Something that the driver has not handed out, or has taken back.
+    #[error("{call}: the handle is not of this driver, or was released")]
+    Handle {
+        /// What was asked for.
+        call: &'static str,
+    },
     /// All of a program cannot run as one launch.
     #[error("the program cannot run as one persistent launch: {0}")]
     Persistent(String),

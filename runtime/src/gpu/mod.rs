@@ -5,17 +5,19 @@
 //!                  (shared)  └─> GpuBatch  ──> logits     (many, one token of each at a time)
 //! ```
 //!
-//! Nothing here knows CUDA but one implementation of [`Driver`]: tests bring another.
+//! Nothing here knows CUDA but [`CudaDriver`], one implementation of [`Driver`]: tests bring others.
 
 pub mod driver;
 
 mod batch;
+mod cuda;
 mod error;
 mod model;
 mod runner;
 mod session;
 
 pub use batch::GpuBatch;
+pub use cuda::CudaDriver;
 pub use driver::{
     Address, DeviceBuffer, DeviceInfo, Driver, Event, Function, Graph, HostMemory, KernelLaunch, Module,
     Resource,
