@@ -8,6 +8,7 @@ use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::{Model, ModelError};
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, Verified, verify};
+use rwkvc_runtime::gpu::{CudaDriver, GpuModel, GpuSession, Mode};
 use rwkvc_runtime::{Artifact, State, Workspace, WorkspaceOptions};
 
 use crate::compile::{Options, compile};
@@ -126,6 +127,57 @@ impl Engine for Compiled {
 
     fn save_state(&self, path: &Path) -> Result<()> {
         self.state
+            .save(path)
+            .with_context(|| format!("saving the state `{}`", path.display()))
+    }
+}
+
+/// Compiled code on a GPU, with a state there.
+pub struct Gpu {
+    session: GpuSession,
+}
+
+impl Gpu {
+    /// Loads an artifact for GPUs on the first one of this machine, with a fresh state.
+    pub fn open(artifact: Artifact) -> Result<Self> {
+        let driver = CudaDriver::open(0)?;
+        let model = GpuModel::from_artifact(artifact, Arc::new(driver))?;
+        let session = model.session(Mode::Graph)?;
+        Ok(Gpu { session })
+    }
+}
+
+impl Engine for Gpu {
+    fn vocab(&self) -> usize {
+        self.session.model().vocab()
+    }
+
+    fn step(&mut self, token: u32) -> Result<&[f32]> {
+        Ok(self.session.step(token)?)
+    }
+
+    fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        Ok(self.session.prefill(tokens)?)
+    }
+
+    fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let mut result = Ok(());
+        self.session.score(tokens, &mut |_, logits| {
+            if result.is_ok() {
+                result = each(logits);
+            }
+        })?;
+        result
+    }
+
+    fn load_state(&mut self, path: &Path) -> Result<()> {
+        let loaded = self.session.load_state(path);
+        loaded.with_context(|| format!("loading the state `{}`", path.display()))
+    }
+
+    fn save_state(&self, path: &Path) -> Result<()> {
+        let state = self.session.state()?;
+        state
             .save(path)
             .with_context(|| format!("saving the state `{}`", path.display()))
     }

@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
-use rwkvc::engine::{self, Compiled, Engine, Reference};
+use rwkvc::engine::{self, Compiled, Engine, Gpu, Reference};
 use rwkvc_ir::graph::Graph;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
-use rwkvc_runtime::WorkspaceOptions;
 use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::{Artifact, WorkspaceOptions};
 
 use crate::cli::{Codegen, PassOptions, Threads};
 
@@ -28,8 +28,12 @@ pub(crate) fn open(
                 path.display()
             );
         }
-        let model =
-            rwkvc_runtime::Model::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+        let opening = || format!("opening `{}`", path.display());
+        let artifact = Artifact::open(path).with_context(opening)?;
+        if artifact.manifest().is_for_gpus() {
+            return Ok(Box::new(Gpu::open(artifact).with_context(opening)?));
+        }
+        let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
         if let Some(missing) = programs.iter().find(|&&p| !model.has(p)) {
             bail!("`{}` was compiled without its {missing} program", path.display());
         }

@@ -101,7 +101,11 @@ fn code_for_gpus_is_ptx() {
             programs.contains("batch (") && programs.contains("needs             sm_80"),
             "{programs}"
         );
-        fails(["run", &file, "--tokens", "1"], &["the code is for NVIDIA GPUs"]);
+        // Without a GPU this says what is missing; with one it runs.
+        if !std::path::Path::new("/dev/nvidiactl").exists() {
+            let missing = "no NVIDIA driver was found on this machine: the library libcuda cannot be loaded";
+            fails(["run", &file, "--tokens", "1"], &[missing]);
+        }
     }
 }
 

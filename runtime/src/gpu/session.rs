@@ -6,6 +6,7 @@ use super::runner::Runner;
 use crate::manifest::ProgramKind;
 use crate::model::StepError;
 use crate::state::State;
+use std::path::Path;
 
 /// Why a session did not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,15 @@ impl GpuSession {
         self.runner.driver().upload(self.runner.state(), bytes)?;
         self.runner.forget();
         Ok(())
+    }
+
+    /// Continues from a state file, whatever machine wrote it.
+    ///
+    /// # Errors
+    /// If the file is no state of this model, or the device fails.
+    pub fn load_state(&mut self, path: &Path) -> Result<(), SessionError> {
+        let state = State::load_of(self.model().layout(), path)?;
+        self.set_state(&state)
     }
 
     /// One token in, the logits of the next one out: f32, as many as the vocabulary.

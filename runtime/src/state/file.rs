@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"RWKVC-ST";
 const VERSION: u32 = 1;
@@ -47,18 +48,18 @@ impl State {
     /// # Errors
     /// If the file cannot be read, is no state, is damaged, or belongs to another model.
     pub fn load(model: &Model, path: &Path) -> Result<Self, StateError> {
+        Self::load_of(model.layout(), path)
+    }
+
+    /// A saved state of the model with this layout.
+    pub(crate) fn load_of(layout: &Arc<StateLayout>, path: &Path) -> Result<Self, StateError> {
         let read = || {
             if !std::fs::metadata(path)?.is_file() {
                 return Err(io::Error::other("not a file"));
             }
             // A state is at most this long; whatever is longer is not read into memory.
-            let description = model
-                .layout()
-                .slots
-                .iter()
-                .map(|s| s.name.len() + 512)
-                .sum::<usize>();
-            let most = (model.layout().len * 4).saturating_add(description as u64 + (1 << 20));
+            let description = layout.slots.iter().map(|s| s.name.len() + 512).sum::<usize>();
+            let most = (layout.len * 4).saturating_add(description as u64 + (1 << 20));
             let mut bytes = vec![];
             std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -67,7 +68,7 @@ impl State {
             path: path.into(),
             source,
         })?;
-        State::from_bytes(model, &bytes)
+        State::of_bytes(layout, &bytes)
     }
 
     /// The contents of a state file.
@@ -101,6 +102,10 @@ impl State {
     /// # Errors
     /// As [`Self::load`].
     pub fn from_bytes(model: &Model, bytes: &[u8]) -> Result<Self, StateError> {
+        Self::of_bytes(model.layout(), bytes)
+    }
+
+    fn of_bytes(layout: &Arc<StateLayout>, bytes: &[u8]) -> Result<Self, StateError> {
         let damaged = |reason: &str| StateError::Damaged(reason.into());
         let rest = bytes.strip_prefix(&MAGIC).ok_or(StateError::NotAState)?;
         let (found, rest) = word(rest).ok_or_else(|| damaged("it is cut off"))?;
@@ -117,7 +122,7 @@ impl State {
         let description: Description = serde_json::from_slice(json)
             .map_err(|error| StateError::Damaged(format!("its description cannot be read: {error}")))?;
         // Whose state it is comes first: that of another model has another length, too.
-        let expected = model.layout();
+        let expected = layout;
         description.check(expected)?;
         let expected_len = expected.len as usize * 4 + HASH_LEN;
         if rest.len() != expected_len {
