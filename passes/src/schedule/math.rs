@@ -81,6 +81,33 @@ pub(crate) fn inverse_deviation(b: &mut Builder, x: Reg, n: i64, eps: f64) -> Re
     b.div(one, root)
 }
 
+/// `1 / max(√squares, eps)`
+pub(crate) fn inverse_norm(b: &mut Builder, squares: Reg, eps: f64) -> Reg {
+    let root = b.unary(Unary::Sqrt, squares);
+    let eps = b.float(eps as f32, 1);
+    let root = b.binary(Binary::Max, eps, root);
+    let one = b.float(1.0, 1);
+    b.div(one, root)
+}
+
+/// Mean and inverse deviation of a row, as scalars.
+pub(crate) struct Statistics {
+    pub(crate) mean: Reg,
+    pub(crate) inverse: Reg,
+}
+
+impl Statistics {
+    /// `(x - mean) / deviation * weight + bias`, for any lane count.
+    pub(crate) fn normalise(&self, b: &mut Builder, x: Reg, weight: Reg, bias: Reg) -> Reg {
+        let lanes = b.lanes(x);
+        let mean = b.splat(self.mean, lanes);
+        let inverse = b.splat(self.inverse, lanes);
+        let d = b.sub(x, mean);
+        let d = b.mul(d, inverse);
+        b.fma(d, weight, bias)
+    }
+}
+
 /// Adds up `term(i)` over `0..n`: `term` gets the position, the lanes and the accumulator, and gives its next value.
 pub(crate) fn sum_over(
     b: &mut Builder,

@@ -9,7 +9,9 @@ mod broadcast;
 mod cpu;
 mod gpu;
 mod group;
+mod head;
 mod math;
+mod rows;
 
 pub use cpu::roof_kernel;
 pub use gpu::{SAMPLER_WORDS, sample_kernel};

@@ -11,11 +11,12 @@ mod dot;
 
 use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent};
 
 use dot::Dot;
 
 use super::super::group::{self, Buffers, dispatch};
+use super::super::rows;
 use super::{Scheduled, Scope, Tensor, at, math};
 use rwkvc_backend_api::CpuFeatures;
 
@@ -164,13 +165,7 @@ fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
     let tasks: Vec<i64> = members.iter().map(|m| n_blocks(m.outputs, block)).collect();
     let sums = s.b.private("sums", tile.rows * block);
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
-        let n_rows = match n_rows.as_fixed() {
-            Some(n) => b.index(n),
-            None => {
-                let tokens = b.inst("tokens", Inst::Tokens);
-                b.address("rows", at(tokens, n_rows.per_token))
-            }
-        };
+        let n_rows = rows::count(b, n_rows);
         let height = b.index(tile.rows);
         let row_tiles = b.binary(Binary::Div, n_rows, height);
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {

@@ -2,15 +2,16 @@
 
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
+use rwkvc_ir::kernel::{Affine, Buf, Extent, Inst, Reg};
 
-use super::norm::{normalised, statistics};
+use super::super::rows;
+use super::norm::statistics;
 use super::{Scheduled, Scope, Tensor, at, math};
 
 /// Channels of one task where channels are independent.
 const CHANNELS: i64 = 256;
 
-/// Rows of the table. A task is one token. An id outside the table reads its nearest row, so no id can lead outside.
+/// Rows of the table. A task is one token.
 pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
     let (n, vocab) = (results[0].last(), operands[0].rows().fixed);
     let mut s = Scope::new(
@@ -22,11 +23,7 @@ pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &CpuFeatu
     let (table, tokens, y) = (s.read("table", 0), s.read("tokens", 1), s.write("y", 0));
     let lanes = s.lanes();
     s.b.parallel("row", results[0].rows(), |b, row| {
-        let id = b.load("id", tokens, row, 1);
-        let id = b.unary(rwkvc_ir::kernel::Unary::ToIndex, id);
-        let (zero, most) = (b.index(0), b.index(vocab - 1));
-        let id = b.binary(Binary::Max, id, zero);
-        let id = b.binary(Binary::Min, id, most);
+        let id = rows::named_by(b, tokens, row, vocab);
         math::over(b, n, lanes, |b, i, l| {
             let x = b.load("x", table, at(id, n) + i, l);
             b.store(y, at(row, n) + i, x);
@@ -46,7 +43,7 @@ pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &CpuFeatur
         per_token: operands[0].len().per_token / n,
     };
     s.b.parallel("task", Extent::fixed(1), |b, _| {
-        let start = last_row(b, rows, n);
+        let start = rows::last_row(b, rows, n);
         math::over(b, n, lanes, |b, i, l| {
             let x = b.load("x", x, start.clone() + i, l);
             b.store(y, i, x);
@@ -55,19 +52,8 @@ pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &CpuFeatur
     vec![s.finish()]
 }
 
-/// Where the last of `rows` rows of `n` elements starts.
-fn last_row(b: &mut Builder, rows: Extent, n: i64) -> Affine {
-    match rows.as_fixed() {
-        Some(rows) => Affine::from((rows - 1) * n),
-        None => {
-            let tokens = b.inst("tokens", Inst::Tokens);
-            at(tokens, rows.per_token * n) - n
-        }
-    }
-}
-
-/// What a token shift makes of each element: `emit(builder, now, before, channel, lanes, position)`.
-type Emit<'f> = &'f mut dyn FnMut(&mut Builder, Reg, Reg, &Affine, u32, Affine);
+/// What a token shift makes of each element: `emit(builder, now, before, channel, position)`.
+type Emit<'f> = &'f mut dyn FnMut(&mut Builder, Reg, Reg, &Affine, Affine);
 
 /// Walks the tokens channel by channel and leaves the last token in `prev`. A task is some channels of all tokens, so
 /// the old value of `prev` is read before the new one is written.
@@ -82,7 +68,7 @@ fn shift(s: &mut Scope<'_>, x: Buf, prev: Buf, rows: Extent, n: i64, emit: Emit<
             b.serial("t", 0, rows, |b, t| {
                 let position = at(t, n) + channel.clone();
                 let now = b.load("now", x, position.clone(), l);
-                emit(b, now, before, &channel, l, position);
+                emit(b, now, before, &channel, position);
                 b.set(before, Inst::Copy(now));
             });
             b.store(prev, channel, before);
@@ -117,7 +103,7 @@ pub(super) fn token_shift(operands: &[Tensor], results: &[Tensor], features: &Cp
         prev,
         operands[0].rows(),
         n,
-        &mut |b, _, before, _, _, position| b.store(y, position, before),
+        &mut |b, _, before, _, position| b.store(y, position, before),
     );
     vec![s.finish()]
 }
@@ -136,31 +122,11 @@ pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &CpuF
         prev,
         operands[0].rows(),
         n,
-        &mut |b, now, before, channel, l, position| {
-            interpolate(b, now, before, &mix, &y, channel, l, position);
+        &mut |b, now, before, channel, position| {
+            rows::interpolate(b, now, before, &mix, &y, channel, &position);
         },
     );
     vec![s.finish()]
-}
-
-/// `y_i = now + (before - now) * mix_i`
-#[expect(clippy::too_many_arguments, reason = "one position in every buffer")]
-fn interpolate(
-    b: &mut Builder,
-    now: Reg,
-    before: Reg,
-    mix: &[Buf],
-    y: &[Buf],
-    channel: &Affine,
-    lanes: u32,
-    position: Affine,
-) {
-    let d = b.sub(before, now);
-    for (&mix, &y) in mix.iter().zip(y) {
-        let mix = b.load("mix", mix, channel.clone(), lanes);
-        let value = b.fma(d, mix, now);
-        b.store(y, position.clone(), value);
-    }
 }
 
 /// `norm_shift_mix`: layer norm, token shift and mixes in one pass over the activations.
@@ -187,11 +153,11 @@ pub(super) fn norm_shift_mix(
     let mix: Vec<Buf> = (0..mixes).map(|i| s.read("mix", 4 + i)).collect();
     let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
     let lanes = s.lanes();
-    let norm_at = |b: &mut Builder, stats: &super::norm::Statistics, position: Affine, i: Reg, l: u32| {
+    let norm_at = |b: &mut Builder, stats: &math::Statistics, position: Affine, i: Reg, l: u32| {
         let x = b.load("x", x, position, l);
         let weight = b.load("weight", weight, i, l);
         let bias = b.load("bias", bias, i, l);
-        normalised(b, stats, x, weight, bias)
+        stats.normalise(b, x, weight, bias)
     };
     s.b.parallel("row", rows, |b, row| {
         let start = at(row, n);
@@ -200,7 +166,7 @@ pub(super) fn norm_shift_mix(
             math::over(b, n, lanes, |b, i, l| {
                 let now = norm_at(b, &now_stats, start.clone() + i, i, l);
                 let before = b.load("before", prev, i, l);
-                interpolate(b, now, before, &mix, &y, &Affine::from(i), l, start.clone() + i);
+                rows::interpolate(b, now, before, &mix, &y, &Affine::from(i), &(start.clone() + i));
                 if one_token {
                     b.store(prev, i, now);
                 }
@@ -217,7 +183,7 @@ pub(super) fn norm_shift_mix(
             math::over(b, n, lanes, |b, i, l| {
                 let now = norm_at(b, &now_stats, start.clone() + i, i, l);
                 let before = norm_at(b, &before_stats, earlier.clone() + i, i, l);
-                interpolate(b, now, before, &mix, &y, &Affine::from(i), l, start.clone() + i);
+                rows::interpolate(b, now, before, &mix, &y, &Affine::from(i), &(start.clone() + i));
             });
         });
     });
@@ -236,13 +202,13 @@ fn last_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &CpuFe
     let prev = s.update("prev", 3);
     let lanes = s.lanes();
     s.b.parallel("task", Extent::fixed(1), |b, _| {
-        let start = last_row(b, operands[0].rows(), n);
+        let start = rows::last_row(b, operands[0].rows(), n);
         let stats = statistics(b, x, &start, n, eps, lanes);
         math::over(b, n, lanes, |b, i, l| {
             let x = b.load("x", x, start.clone() + i, l);
             let weight = b.load("weight", weight, i, l);
             let bias = b.load("bias", bias, i, l);
-            let value = normalised(b, &stats, x, weight, bias);
+            let value = stats.normalise(b, x, weight, bias);
             b.store(prev, i, value);
         });
     });

@@ -2,15 +2,10 @@
 
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Inst};
 
+use super::super::rows;
 use super::{Scheduled, Scope, Tensor, math};
-
-/// Mean and inverse deviation of a row, as scalars.
-pub(super) struct Statistics {
-    pub(super) mean: Reg,
-    pub(super) inverse: Reg,
-}
 
 /// Two passes over `n` elements from `start` on: the mean, then the squared distances from it.
 pub(super) fn statistics(
@@ -20,7 +15,7 @@ pub(super) fn statistics(
     n: i64,
     eps: f64,
     lanes: u32,
-) -> Statistics {
+) -> math::Statistics {
     let sum = math::sum_over(b, n, lanes, |b, i, l, acc| {
         let x = b.load("x", x, start.clone() + i, l);
         Inst::Binary(Binary::Add, x, acc)
@@ -33,20 +28,10 @@ pub(super) fn statistics(
         let d = b.sub(x, mean);
         Inst::Fma(d, d, acc)
     });
-    Statistics {
+    math::Statistics {
         mean,
         inverse: math::inverse_deviation(b, squares, n, eps),
     }
-}
-
-/// `(x - mean) / deviation * weight + bias`, with each of them at the given position.
-pub(super) fn normalised(b: &mut Builder, s: &Statistics, x: Reg, weight: Reg, bias: Reg) -> Reg {
-    let lanes = b.lanes(x);
-    let mean = b.splat(s.mean, lanes);
-    let inverse = b.splat(s.inverse, lanes);
-    let d = b.sub(x, mean);
-    let d = b.mul(d, inverse);
-    b.fma(d, weight, bias)
 }
 
 /// `layer_norm` over the last axis. Weight and bias may have several rows, which the rows of `x` take in turn.
@@ -68,25 +53,17 @@ pub(super) fn layer_norm(
     s.b.parallel("row", operands[0].rows(), |b, row| {
         let start = Affine::from(row) * n;
         let stats = statistics(b, x, &start, n, eps, lanes);
-        let weight_start = turn(b, row, &operands[1]);
-        let bias_start = turn(b, row, &operands[2]);
+        let weight_start = rows::turn(b, row, &operands[1]);
+        let bias_start = rows::turn(b, row, &operands[2]);
         math::over(b, n, lanes, |b, i, l| {
             let x = b.load("x", x, start.clone() + i, l);
             let weight = b.load("weight", weight, weight_start.clone() + i, l);
             let bias = b.load("bias", bias, bias_start.clone() + i, l);
-            let value = normalised(b, &stats, x, weight, bias);
+            let value = stats.normalise(b, x, weight, bias);
             b.store(y, start.clone() + i, value);
         });
     });
     vec![s.finish()]
-}
-
-/// The start of the row of `weight` that row `row` takes.
-fn turn(b: &mut Builder, row: Reg, weight: &Tensor) -> Affine {
-    match weight.rows() {
-        n if n == Extent::fixed(1) => Affine::default(),
-        n => Affine::from(b.div_rem(row, n.fixed).1) * weight.last(),
-    }
 }
 
 /// `x / max(‖x‖₂, eps)` over the last axis.
@@ -106,7 +83,7 @@ pub(super) fn l2_normalize(
             let x = b.load("x", x, start.clone() + i, l);
             Inst::Fma(x, x, acc)
         });
-        let inverse = inverse_norm(b, squares, eps);
+        let inverse = math::inverse_norm(b, squares, eps);
         math::over(b, n, lanes, |b, i, l| {
             let x = b.load("x", x, start.clone() + i, l);
             let inverse = b.splat(inverse, l);
@@ -115,15 +92,6 @@ pub(super) fn l2_normalize(
         });
     });
     vec![s.finish()]
-}
-
-/// `1 / max(√squares, eps)`
-pub(super) fn inverse_norm(b: &mut Builder, squares: Reg, eps: f64) -> Reg {
-    let root = b.unary(Unary::Sqrt, squares);
-    let eps = b.float(eps as f32, 1);
-    let root = b.binary(Binary::Max, eps, root);
-    let one = b.float(1.0, 1);
-    b.div(one, root)
 }
 
 /// The sum over the last axis.

@@ -7,7 +7,8 @@ use rwkvc_ir::graph::ops::Wkv7Block;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
 
-use super::norm::{inverse_norm, normalised, statistics};
+use super::super::head::HeadBuffers;
+use super::norm::statistics;
 use super::{Scheduled, Scope, Tensor, at, math};
 
 /// A vector over the channels of a head: a buffer and where the head's part starts.
@@ -114,28 +115,22 @@ pub(super) fn wkv7_block(
     let n = operands[0].last();
     let (n_heads, rows) = heads(&operands[0], &operands[1], n);
     let mut s = Scope::new(&format!("wkv7_block_{n}"), operands, results, features);
-    let state = s.update("state", 0);
-    let names = [
-        "r",
-        "w",
-        "k",
-        "v",
-        "a",
-        "g",
-        "k_k",
-        "k_a",
-        "r_k",
-        "ln_weight",
-        "ln_bias",
-    ];
-    let inputs: Vec<Buf> = names.iter().zip(1..).map(|(name, i)| s.read(name, i)).collect();
-    let [r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias] = inputs[..] else {
-        unreachable!("eleven names")
-    };
-    let residual = op
-        .value_residual
-        .then(|| (s.read("v_first", 12), s.read("v_gate", 13)));
-    let out = s.write("y", 1);
+    let HeadBuffers {
+        state,
+        r,
+        w,
+        k,
+        v,
+        a,
+        g,
+        k_k,
+        k_a,
+        r_k,
+        ln_weight,
+        ln_bias,
+        residual,
+        out,
+    } = HeadBuffers::open(&mut s, op);
     let [decay_at, key_at, value_at, remove_at, replace_at, y_at] =
         ["decay", "key", "value", "remove", "replace", "y_head"]
             .map(|name| Row(s.b.private(name, n), Affine::default()));
@@ -150,7 +145,7 @@ pub(super) fn wkv7_block(
                 b.store(remove_at.0, i, kk);
                 Inst::Fma(kk, kk, acc)
             });
-            let inverse = inverse_norm(b, squares, op.norm_eps);
+            let inverse = math::inverse_norm(b, squares, op.norm_eps);
             let bonus = math::sum_over(b, n, lanes, |b, i, l, acc| {
                 let w = here(w).load(b, i, l);
                 let w = math::sigmoid(b, w);
@@ -201,7 +196,7 @@ pub(super) fn wkv7_block(
             math::over(b, n, lanes, |b, i, l| {
                 let y = y_at.load(b, i, l);
                 let (ln_weight, ln_bias) = (weight(ln_weight).load(b, i, l), weight(ln_bias).load(b, i, l));
-                let y = normalised(b, &stats, y, ln_weight, ln_bias);
+                let y = stats.normalise(b, y, ln_weight, ln_bias);
                 let (bonus, v, g) = (b.splat(bonus, l), value_at.load(b, i, l), here(g).load(b, i, l));
                 let y = b.fma(bonus, v, y);
                 let y = b.binary(Binary::Mul, y, g);

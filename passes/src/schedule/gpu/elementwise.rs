@@ -1,9 +1,10 @@
 //! Ops whose result elements have nothing to do with each other: a thread computes one.
 
 use rwkvc_backend_api::GpuFeatures;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Inst, Reg, Unary};
+use rwkvc_ir::kernel::{Affine, Buf, Inst, Reg};
 
 use super::super::broadcast::{Function, row_start};
+use super::super::rows;
 use super::block::by_token;
 use super::{Scheduled, Scope, Tensor, at};
 
@@ -63,7 +64,7 @@ pub(super) fn contract(operands: &[Tensor], results: &[Tensor], features: &GpuFe
     vec![s.finish()]
 }
 
-/// Rows of the table. An id outside the table reads its nearest row, so no id can lead outside.
+/// Rows of the table.
 pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &GpuFeatures) -> Vec<Scheduled> {
     let (n, vocab) = (results[0].last(), operands[0].rows().fixed);
     let name = format!("embed_{}_{n}", operands[0].dtype);
@@ -73,11 +74,7 @@ pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &GpuFeatu
     s.elements(results[0].len(), |b, token, element| {
         let (row, i) = b.div_rem(element, n);
         let row = b.address("row", token * (each / n) + row);
-        let id = b.load("id", tokens, row, 1);
-        let id = b.unary(Unary::ToIndex, id);
-        let (zero, most) = (b.index(0), b.index(vocab - 1));
-        let id = b.binary(Binary::Max, id, zero);
-        let id = b.binary(Binary::Min, id, most);
+        let id = rows::named_by(b, tokens, row, vocab);
         let x = b.load("x", table, at(id, n) + i, 1);
         b.store(y, at(row, n) + i, x);
     });

@@ -9,6 +9,7 @@ use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Extent, Inst, Reg};
 
 use super::super::group::{self, Buffers, dispatch};
+use super::super::rows;
 use super::block::{clamped, group_sum, lanes_of, leader, parts, where_inside};
 use super::{Scheduled, Tensor, at};
 
@@ -63,13 +64,7 @@ pub(super) fn linear_group(
             if rows == Extent::fixed(1) {
                 return compute(b, Affine::default(), 1);
             }
-            let n_rows = match rows.as_fixed() {
-                Some(n) => b.index(n),
-                None => {
-                    let tokens = b.inst("tokens", Inst::Tokens);
-                    b.address("rows", at(tokens, rows.per_token))
-                }
-            };
+            let n_rows = rows::count(b, rows);
             let height = b.index(TOKENS);
             let tiles = b.binary(Binary::Div, n_rows, height);
             b.serial("tile", 0, tiles, |b, tile| compute(b, at(tile, TOKENS), TOKENS));

@@ -8,9 +8,11 @@ use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Buf, Extent, Inst, Reg};
 
+use super::super::rows;
 use super::block::{Row, Threads, block_sum, parts, within};
-use super::norm::{Statistics, statistics};
-use super::{Scheduled, Scope, Tensor, at};
+use super::math::Statistics;
+use super::norm::statistics;
+use super::{Scheduled, Scope, Tensor};
 
 /// How the rows of activations relate to those of the state.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,12 +31,6 @@ impl Time {
             Time::Sequence
         }
     }
-}
-
-/// Where the row before the last starts: `rows * n` elements less one row.
-fn last_row(b: &mut Builder, rows: Extent, n: i64) -> Affine {
-    let tokens = b.inst("tokens", Inst::Tokens);
-    at(tokens, rows.per_token * n) + (rows.fixed - 1) * n
 }
 
 /// What a token shift makes of each element: `emit(builder, now, before, channel, position)`.
@@ -87,7 +83,7 @@ fn shift<'a>(
         let mut s = Scope::new(&format!("shift_last_{n}"), operands, results, features);
         let (x, prev) = (s.read("x", 0), s.update("prev", 1));
         s.elements(Extent::fixed(n), |b, _, i| {
-            let at = last_row(b, rows, n) + i;
+            let at = rows::last_row(b, rows, n) + i;
             let last = b.load("last", x, at, 1);
             b.store(prev, i, last);
         });
@@ -97,26 +93,20 @@ fn shift<'a>(
 }
 
 /// A value of the token before: `load` gets where that starts, or nothing if it is in the state.
-fn before(
-    b: &mut Builder,
-    row: &Affine,
-    n: i64,
-    mut load: impl FnMut(&mut Builder, Option<Affine>) -> Reg,
-) -> Reg {
+fn before(b: &mut Builder, row: &Affine, n: i64, load: impl Fn(&mut Builder, Option<Affine>) -> Reg) -> Reg {
     let zero = b.float(0.0, 1);
     let before = b.var("before", zero);
     let row_number = b.address("row", row.clone());
     let one = b.index(1);
     let first = b.less(row_number, one);
-    let load = std::cell::RefCell::new(&mut load);
     b.if_else(
         first,
         |b| {
-            let x = (load.borrow_mut())(b, None);
+            let x = load(b, None);
             b.set(before, Inst::Copy(x));
         },
         |b| {
-            let x = (load.borrow_mut())(b, Some((row.clone() - 1) * n));
+            let x = load(b, Some((row.clone() - 1) * n));
             b.set(before, Inst::Copy(x));
         },
     );
@@ -140,27 +130,9 @@ pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &GpuF
         let mix: Vec<Buf> = (0..mixes).map(|i| s.read("mix", 2 + i)).collect();
         let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
         Box::new(move |b, now, before, channel, position| {
-            interpolate(b, now, before, &mix, &y, channel, &position);
+            rows::interpolate(b, now, before, &mix, &y, &channel.into(), &position);
         })
     })
-}
-
-/// `y_i = now + (before - now) * mix_i`
-fn interpolate(
-    b: &mut Builder,
-    now: Reg,
-    before: Reg,
-    mix: &[Buf],
-    y: &[Buf],
-    channel: Reg,
-    position: &Affine,
-) {
-    let d = b.sub(before, now);
-    for (&mix, &y) in mix.iter().zip(y) {
-        let mix = b.load("mix", mix, channel, 1);
-        let value = b.fma(d, mix, now);
-        b.store(y, position.clone(), value);
-    }
 }
 
 /// The statistics of the row of `x` that starts at `start`, by all threads of a block.
@@ -216,7 +188,15 @@ pub(super) fn norm_shift_mix(
             stats.normalise(b, x, weight, bias)
         };
         let emit = |b: &mut Builder, now: Reg, before: Reg| {
-            interpolate(b, now, before, &mix, &y, channel, &(start.clone() + channel));
+            rows::interpolate(
+                b,
+                now,
+                before,
+                &mix,
+                &y,
+                &channel.into(),
+                &(start.clone() + channel),
+            );
         };
         if time == Time::Step {
             return within(b, channel, n, threads.count, |b| {
@@ -264,7 +244,7 @@ fn last_norm(eps: f64, operands: &[Tensor], results: &[Tensor], features: &GpuFe
     let prev = s.update("prev", 3);
     let sums = s.sums(2);
     s.blocks(Extent::fixed(1), |b, _, threads| {
-        let start = last_row(b, rows, n);
+        let start = rows::last_row(b, rows, n);
         let row = Row::new(b, n, (threads.t, threads.count), |b, i| {
             b.load("x", x, start.clone() + i, 1)
         });

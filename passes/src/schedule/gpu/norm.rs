@@ -2,25 +2,11 @@
 
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Reg, Unary};
+use rwkvc_ir::kernel::{Buf, Extent, Reg};
 
-use super::block::{Row, Threads, block_sum, by_token, clamped, group_sum, leader, parts, where_inside};
+use super::super::rows;
+use super::block::{Row, block_sum, by_token, clamped, group_sum, leader, parts, where_inside};
 use super::{Scheduled, Scope, Tensor, at, math};
-
-/// Mean and inverse deviation of a row.
-pub(super) struct Statistics {
-    mean: Reg,
-    inverse: Reg,
-}
-
-impl Statistics {
-    /// `(x - mean) / deviation * weight + bias`
-    pub(super) fn normalise(&self, b: &mut Builder, x: Reg, weight: Reg, bias: Reg) -> Reg {
-        let d = b.sub(x, self.mean);
-        let d = b.mul(d, self.inverse);
-        b.fma(d, weight, bias)
-    }
-}
 
 /// The mean, then the squared distances from it. `sum` adds up over the threads that hold the row.
 pub(super) fn statistics(
@@ -28,7 +14,7 @@ pub(super) fn statistics(
     row: &Row,
     eps: f64,
     mut sum: impl FnMut(&mut Builder, Reg) -> Reg,
-) -> Statistics {
+) -> math::Statistics {
     let total = row.partial_sum(b, |_, x| x);
     let total = sum(b, total);
     let inverse_n = b.float(1.0 / row.n as f32, 1);
@@ -38,32 +24,25 @@ pub(super) fn statistics(
         b.mul(d, d)
     });
     let squares = sum(b, squares);
-    Statistics {
+    math::Statistics {
         mean,
         inverse: math::inverse_deviation(b, squares, row.n, eps),
     }
 }
 
-/// `1 / max(√squares, eps)`
-pub(super) fn inverse_norm(b: &mut Builder, squares: Reg, eps: f64) -> Reg {
-    let root = b.unary(Unary::Sqrt, squares);
-    let eps = b.float(eps as f32, 1);
-    let root = b.binary(Binary::Max, eps, root);
-    let one = b.float(1.0, 1);
-    b.div(one, root)
-}
-
 /// What a thread does with its share of a row: `(builder, row number, values, sum over the row, whether to store)`.
-type Body<'f> = &'f mut dyn FnMut(
-    &mut Builder,
-    Reg,
-    &Row,
-    &mut dyn FnMut(&mut Builder, Reg) -> Reg,
-    (Threads, Reg, Option<Reg>),
-);
+type Body<'f> =
+    &'f mut dyn FnMut(&mut Builder, Reg, &Row, &mut dyn FnMut(&mut Builder, Reg) -> Reg, (Reg, Option<Reg>));
 
 /// Hands out the rows of `x`, each to a warp if its elements are few, else to a block.
-fn rows(s: &mut Scope<'_>, x: Buf, rows: Extent, n: i64, count: i64, body: Body<'_>) -> Result<(), String> {
+fn each_row(
+    s: &mut Scope<'_>,
+    x: Buf,
+    rows: Extent,
+    n: i64,
+    count: i64,
+    body: Body<'_>,
+) -> Result<(), String> {
     let (threads, warp) = (i64::from(s.features.threads), i64::from(s.features.warp));
     if n > threads {
         Row::check(n, threads)?;
@@ -74,7 +53,7 @@ fn rows(s: &mut Scope<'_>, x: Buf, rows: Extent, n: i64, count: i64, body: Body<
             });
             let mut place = 0..;
             let mut sum = |b: &mut Builder, x| block_sum(b, sums, place.next().expect("endless"), x, threads);
-            body(b, row, &values, &mut sum, (threads, threads.t, None));
+            body(b, row, &values, &mut sum, (threads.t, None));
         });
         return Ok(());
     }
@@ -87,7 +66,7 @@ fn rows(s: &mut Scope<'_>, x: Buf, rows: Extent, n: i64, count: i64, body: Body<
             b.load("x", x, at(row, n) + i, 1)
         });
         let mut sum = |b: &mut Builder, x| group_sum(b, x, warp);
-        body(b, row, &values, &mut sum, (threads, threads.lane, inside));
+        body(b, row, &values, &mut sum, (threads.lane, inside));
     });
     Ok(())
 }
@@ -107,10 +86,10 @@ pub(super) fn layer_norm(
         s.read("bias", 2),
         s.write("y", 0),
     );
-    let body: Body<'_> = &mut |b, row, values, sum, (_, _, inside)| {
+    let body: Body<'_> = &mut |b, row, values, sum, (_, inside)| {
         let stats = statistics(b, values, eps, sum);
-        let weight_start = turn(b, row, &operands[1]);
-        let bias_start = turn(b, row, &operands[2]);
+        let weight_start = rows::turn(b, row, &operands[1]);
+        let bias_start = rows::turn(b, row, &operands[2]);
         where_inside(b, inside, |b| {
             values.for_each(b, |b, j, i| {
                 let weight = b.load("weight", weight, weight_start.clone() + i, 1);
@@ -120,16 +99,8 @@ pub(super) fn layer_norm(
             });
         });
     };
-    rows(&mut s, x, operands[0].rows(), n, 2, body)?;
+    each_row(&mut s, x, operands[0].rows(), n, 2, body)?;
     Ok(vec![s.finish()])
-}
-
-/// The start of the row of `weight` that row `row` takes.
-fn turn(b: &mut Builder, row: Reg, weight: &Tensor) -> Affine {
-    match weight.rows() {
-        n if n == Extent::fixed(1) => Affine::default(),
-        n => Affine::from(b.div_rem(row, n.fixed).1) * weight.last(),
-    }
 }
 
 /// `x / max(‖x‖₂, eps)` over the last axis.
@@ -142,10 +113,10 @@ pub(super) fn l2_normalize(
     let n = operands[0].last();
     let mut s = Scope::new(&format!("l2_normalize_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));
-    let body: Body<'_> = &mut |b, row, values, sum, (_, _, inside)| {
+    let body: Body<'_> = &mut |b, row, values, sum, (_, inside)| {
         let squares = values.partial_sum(b, |b, x| b.mul(x, x));
         let squares = sum(b, squares);
-        let inverse = inverse_norm(b, squares, eps);
+        let inverse = math::inverse_norm(b, squares, eps);
         where_inside(b, inside, |b| {
             values.for_each(b, |b, j, i| {
                 let value = b.mul(values.values[j], inverse);
@@ -153,7 +124,7 @@ pub(super) fn l2_normalize(
             });
         });
     };
-    rows(&mut s, x, operands[0].rows(), n, 1, body)?;
+    each_row(&mut s, x, operands[0].rows(), n, 1, body)?;
     Ok(vec![s.finish()])
 }
 
@@ -166,11 +137,11 @@ pub(super) fn sum(
     let n = operands[0].last();
     let mut s = Scope::new(&format!("sum_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));
-    let body: Body<'_> = &mut |b, row, values, sum, (_, i, inside)| {
+    let body: Body<'_> = &mut |b, row, values, sum, (i, inside)| {
         let total = values.partial_sum(b, |_, x| x);
         let total = sum(b, total);
         where_inside(b, inside, |b| leader(b, i, |b| b.store(y, row, total)));
     };
-    rows(&mut s, x, operands[0].rows(), n, 1, body)?;
+    each_row(&mut s, x, operands[0].rows(), n, 1, body)?;
     Ok(vec![s.finish()])
 }

@@ -206,14 +206,19 @@ impl Block {
             let d = b.sub(logit, most);
             b.mul(d, scale)
         };
+        // A token's share if it is at least `least`, and whether it is less.
+        let share = |b: &mut Builder, logit: Reg, least: Reg| {
+            let u = octaves(b, logit);
+            let outside = b.less(u, least);
+            let p = b.unary(Unary::Exp2, u);
+            let none = b.float(0.0, 1);
+            (b.inst("p", Inst::Select(outside, none, p)), outside)
+        };
         let mass_from = |b: &mut Builder, least: Reg| {
             let zero = b.float(0.0, 1);
             let mass = b.var("mass", zero);
             x.for_each(b, |b, logit, _| {
-                let u = octaves(b, logit);
-                let outside = b.less(u, least);
-                let p = b.unary(Unary::Exp2, u);
-                let p = b.inst("p", Inst::Select(outside, zero, p));
+                let (p, _) = share(b, logit, least);
                 b.set(mass, Inst::Binary(Binary::Add, p, mass));
             });
             mass
@@ -265,11 +270,7 @@ impl Block {
                     |b| {
                         let mass = b.var("walked", before);
                         x.for_each(b, |b, logit, candidate| {
-                            let u = octaves(b, logit);
-                            let outside = b.less(u, low);
-                            let p = b.unary(Unary::Exp2, u);
-                            let none = b.float(0.0, 1);
-                            let p = b.inst("p", Inst::Select(outside, none, p));
+                            let (p, outside) = share(b, logit, low);
                             // The last token of the nucleus at which the sum before it is not beyond the target.
                             let beyond = b.less(target, mass);
                             let skip = b.binary(Binary::Or, outside, beyond);

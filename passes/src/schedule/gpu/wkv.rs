@@ -10,12 +10,11 @@ use rwkvc_ir::graph::ops::Wkv7Block;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
 
+use super::super::head::HeadBuffers;
+use super::super::rows;
 use super::block::{Row, Threads, by_token, clamped, group_sum, lanes_of, leader, parts, where_inside};
-use super::norm::{inverse_norm, statistics};
+use super::norm::statistics;
 use super::{Scheduled, Scope, Tensor, at, math};
-
-/// Tokens whose surroundings are computed at once: one for each warp of a block.
-const CHUNK: i64 = 8;
 
 /// The heads of a state and the tokens that each sees.
 struct Heads {
@@ -231,30 +230,25 @@ pub(super) fn wkv7_block(
     let (n, width) = (heads.n, heads.count * heads.n);
     Row::check(n, i64::from(features.warp))?;
     let mut s = Scope::new(&format!("wkv7_block_{n}"), operands, results, features);
-    let state = s.update("state", 0);
-    let names = [
-        "r",
-        "w",
-        "k",
-        "v",
-        "a",
-        "g",
-        "k_k",
-        "k_a",
-        "r_k",
-        "ln_weight",
-        "ln_bias",
-    ];
-    let inputs: Vec<Buf> = names.iter().zip(1..).map(|(name, i)| s.read(name, i)).collect();
-    let [r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias] = inputs[..] else {
-        unreachable!("eleven names")
-    };
-    let residual = op
-        .value_residual
-        .then(|| (s.read("v_first", 12), s.read("v_gate", 13)));
-    let out = s.write("y", 1);
-    // One token needs no room for more.
-    let chunk = heads.tokens.as_fixed().map_or(CHUNK, |tokens| tokens.min(CHUNK));
+    let HeadBuffers {
+        state,
+        r,
+        w,
+        k,
+        v,
+        a,
+        g,
+        k_k,
+        k_a,
+        r_k,
+        ln_weight,
+        ln_bias,
+        residual,
+        out,
+    } = HeadBuffers::open(&mut s, op);
+    // Tokens whose surroundings are computed at once: one for each warp of a block. One token needs no room for more.
+    let warps = i64::from(features.threads / features.warp);
+    let chunk = heads.tokens.as_fixed().map_or(warps, |tokens| tokens.min(warps));
     let room = |s: &mut Scope<'_>, name| s.b.shared(name, DType::F32, chunk * n);
     let x = Vectors {
         decay: room(&mut s, "decay"),
@@ -282,7 +276,7 @@ pub(super) fn wkv7_block(
         });
         let squares = kk.partial_sum(b, |b, x| b.mul(x, x));
         let squares = group_sum(b, squares, threads.warp_size);
-        let inverse = inverse_norm(b, squares, op.norm_eps);
+        let inverse = math::inverse_norm(b, squares, op.norm_eps);
         let zero = b.float(0.0, 1);
         let bonus = b.var("bonus", zero);
         where_inside(b, inside, |b| {
@@ -367,17 +361,14 @@ pub(super) fn wkv7_block(
         match heads.tokens.as_fixed() {
             Some(1) => walk(b, Affine::default(), 1),
             _ => {
-                let tokens = match heads.tokens.as_fixed() {
-                    Some(n) => b.index(n),
-                    None => b.inst("tokens", Inst::Tokens),
-                };
-                let size = b.index(CHUNK);
+                let tokens = rows::count(b, heads.tokens);
+                let size = b.index(chunk);
                 let chunks = b.binary(Binary::Div, tokens, size);
                 b.serial("chunk", 0, chunks, |b, c| {
-                    walk(b, at(c, CHUNK), CHUNK);
+                    walk(b, at(c, chunk), chunk);
                     b.barrier();
                 });
-                let done = b.address("done", at(chunks, CHUNK));
+                let done = b.address("done", at(chunks, chunk));
                 b.serial("last", done, tokens, |b, t| {
                     walk(b, t.into(), 1);
                     b.barrier();
