@@ -33,6 +33,17 @@ pub fn open(name: &str) -> Arc<Model> {
     engine::open_checkpoint(&path(name)).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
+/// Opens a model that is a .safetensors file in memory.
+///
+/// # Panics
+/// If it does not open.
+pub fn open_bytes(file: &[u8]) -> Arc<Model> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("random.safetensors");
+    std::fs::write(&path, file).expect("a file");
+    engine::open_checkpoint(&path).expect("a model")
+}
+
 /// A golden file.
 pub struct Golden(Vec<u8>);
 

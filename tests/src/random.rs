@@ -39,6 +39,24 @@ impl Random {
     }
 }
 
+/// Sizes of a small model, of at most `layers` blocks.
+pub fn sizes(random: &mut Random, layers: usize, seed: u64) -> GenerateOptions {
+    let head_size = random.pick(&[4, 8, 16, 20, 32, 64]);
+    GenerateOptions {
+        n_layers: random.range(1, layers),
+        width: head_size * random.range(1, 4),
+        head_size,
+        ffn: random.range(1, 150),
+        vocab: random.range(5, 300),
+        ranks: [0; 4].map(|_| random.range(1, 33)),
+        dtype: random.pick(&[DType::F32, DType::F16, DType::BF16]),
+        seed,
+        layer0_value_gate: random.coin(),
+        has_ln0: random.coin(),
+        zero_share: None,
+    }
+}
+
 /// A file with random weights.
 ///
 /// # Panics

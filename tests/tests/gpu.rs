@@ -2,21 +2,19 @@
 //! bits, which are close to what the f64 evaluator of graphs and the goldens say.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
+use rwkvc::backends;
 use rwkvc::compile::{Options, kernels, plan_model};
-use rwkvc::{backends, engine};
 use rwkvc_backend_api::Target;
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
-use rwkvc_ir::DType;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::{Fuel, Selection, run};
 use rwkvc_passes::plan::{Plan, Shape, plan};
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_tests::cases::{PROGRAMS, fibers};
-use rwkvc_tests::fixtures::{self, Golden};
+use rwkvc_tests::fixtures::{self, Golden, open_bytes};
 use rwkvc_tests::interpret::{Call, Evaluator, Interpreter, Machine};
 use rwkvc_tests::numbers::{difference, largest};
 use rwkvc_tests::random::{self, Extras, Random};
@@ -223,37 +221,13 @@ fn check_batch(what: &str, model: &Model, texts: &[Vec<u32>]) {
     }
 }
 
-fn options(random: &mut Random, seed: u64) -> GenerateOptions {
-    let head_size = random.pick(&[4, 8, 16, 20, 32, 64]);
-    GenerateOptions {
-        n_layers: random.range(1, 2),
-        width: head_size * random.range(1, 4),
-        head_size,
-        ffn: random.range(1, 150),
-        vocab: random.range(5, 300),
-        ranks: [0; 4].map(|_| random.range(1, 33)),
-        dtype: random.pick(&[DType::F32, DType::F16, DType::BF16]),
-        seed,
-        layer0_value_gate: random.coin(),
-        has_ln0: random.coin(),
-        zero_share: None,
-    }
-}
-
-fn open(file: &[u8]) -> Arc<Model> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("random.safetensors");
-    std::fs::write(&path, file).expect("a file");
-    engine::open_checkpoint(&path).expect("a model")
-}
-
 #[test]
 fn random_models() {
     let mut random = Random(11);
     for seed in 0..8 {
-        let generated = options(&mut random, seed);
+        let generated = random::sizes(&mut random, 2, seed);
         let extras = Extras::draw(&mut random);
-        let model = open(&random::file_with(&generated, extras, &mut random));
+        let model = open_bytes(&random::file_with(&generated, extras, &mut random));
         // Two chunks at least.
         let length = random.range(2, 11);
         let tokens = random.tokens(length, generated.vocab);
@@ -265,9 +239,9 @@ fn random_models() {
 fn batches_of_random_models() {
     let mut random = Random(12);
     for seed in 0..4 {
-        let generated = options(&mut random, seed);
+        let generated = random::sizes(&mut random, 2, seed);
         let extras = Extras::draw(&mut random);
-        let model = open(&random::file_with(&generated, extras, &mut random));
+        let model = open_bytes(&random::file_with(&generated, extras, &mut random));
         let length = random.range(1, 3);
         let texts: Vec<_> = (0..random.range(1, 9))
             .map(|_| random.tokens(length, generated.vocab))
@@ -279,7 +253,7 @@ fn batches_of_random_models() {
 #[test]
 fn a_published_width_in_bf16() {
     let preset = GenerateOptions::preset("0.1b").expect("a preset");
-    let model = open(&random::file(&GenerateOptions {
+    let model = open_bytes(&random::file(&GenerateOptions {
         vocab: 300,
         n_layers: 2,
         ..preset

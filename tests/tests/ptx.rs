@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rwkvc::backends;
 use rwkvc::compile::{Options, kernels, plan_model, programs};
-use rwkvc::{backends, engine};
 use rwkvc_backend_api::{Arch, Target};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
@@ -102,23 +102,19 @@ fn every_target_assembles_without_spills() {
     };
     let demo = fixtures::open("demo.safetensors");
     let preset = GenerateOptions::preset("1.5b").expect("a preset");
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("1.5b.safetensors");
-    let bytes = random::file(&GenerateOptions {
+    let large = fixtures::open_bytes(&random::file(&GenerateOptions {
         vocab: 512,
         n_layers: 2,
         ..preset
-    });
-    std::fs::write(&path, bytes).expect("the checkpoint is written");
-    let large = engine::open_checkpoint(&path).expect("a checkpoint");
+    }));
     for (name, target) in levels() {
-        for passes in [Selection::all(), Selection::unfused()] {
+        for (variant, passes) in [("fused", Selection::all()), ("unfused", Selection::unfused())] {
             let plan = planned(&demo, &target, passes.clone());
             let mut all = kernels(&plan);
             all.push(sample_kernel(320, &rwkvc_backend_api::GPU));
             let found = assemble(&ptxas, &all, &target);
             check_decode(&plan, &found);
-            if name == "cuda:sm_90" && passes.names() == Selection::all().names() {
+            if (name.as_str(), variant) == ("cuda:sm_90", "fused") {
                 let plan = planned(&large, &target, passes);
                 let large = assemble(&ptxas, &kernels(&plan), &target);
                 check_decode(&plan, &large);

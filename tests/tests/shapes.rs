@@ -1,15 +1,11 @@
 //! Models of any shape: random small configurations with every part that a model may have, on every backend, fused and
 //! unfused, by every program, against the f64 evaluator.
 
-use std::sync::Arc;
-
 use rwkvc::backends;
-use rwkvc::engine;
 use rwkvc_frontend::generate::GenerateOptions;
-use rwkvc_frontend::model::Model;
-use rwkvc_ir::DType;
 use rwkvc_runtime::State;
 use rwkvc_tests::cases::{Case, PROGRAMS, cases};
+use rwkvc_tests::fixtures::open_bytes;
 use rwkvc_tests::numbers::{difference, largest};
 use rwkvc_tests::random::{self, Extras, Random};
 use rwkvc_tests::reference::{Expected, evaluate};
@@ -20,30 +16,6 @@ const TOLERANCE: f64 = 3e-6;
 
 /// The same for a model of a published depth and width.
 const DEEP_TOLERANCE: f64 = 6e-6;
-
-fn options(random: &mut Random, seed: u64) -> GenerateOptions {
-    let head_size = random.pick(&[4, 8, 16, 20, 32, 64]);
-    GenerateOptions {
-        n_layers: random.range(1, 3),
-        width: head_size * random.range(1, 4),
-        head_size,
-        ffn: random.range(1, 150),
-        vocab: random.range(5, 300),
-        ranks: [0; 4].map(|_| random.range(1, 33)),
-        dtype: random.pick(&[DType::F32, DType::F16, DType::BF16]),
-        seed,
-        layer0_value_gate: random.coin(),
-        has_ln0: random.coin(),
-        zero_share: None,
-    }
-}
-
-fn open(file: &[u8]) -> Arc<Model> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("random.safetensors");
-    std::fs::write(&path, file).expect("a file");
-    engine::open_checkpoint(&path).expect("a model")
-}
 
 fn check(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     let found = difference(found, expected);
@@ -97,9 +69,9 @@ fn check_case(what: &str, code: &rwkvc_runtime::Model, tokens: &[u32], expected:
 fn random_models_on_every_backend() {
     let mut random = Random(7);
     for seed in 0..10 {
-        let generated = options(&mut random, seed);
+        let generated = random::sizes(&mut random, 3, seed);
         let extras = Extras::draw(&mut random);
-        let model = open(&random::file_with(&generated, extras, &mut random));
+        let model = open_bytes(&random::file_with(&generated, extras, &mut random));
         let length = random.range(1, 37);
         let tokens = random.tokens(length, generated.vocab);
         let expected = evaluate(&model, &tokens);
@@ -120,7 +92,7 @@ fn random_models_on_every_backend() {
 fn a_published_size_in_bf16() {
     // The shape of the 0.1B model but for its vocabulary, which is all table look-up and one product.
     let preset = GenerateOptions::preset("0.1b").expect("a preset");
-    let model = open(&random::file(&GenerateOptions {
+    let model = open_bytes(&random::file(&GenerateOptions {
         vocab: 2048,
         ..preset
     }));
