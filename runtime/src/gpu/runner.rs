@@ -9,7 +9,6 @@ use super::session::SessionError;
 use crate::manifest::{Arg, Manifest, Program, ProgramKind, Size};
 use crate::model::StepError;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Memory on the device and the programs that are run on it.
@@ -269,23 +268,16 @@ impl Runner {
         let Some(walker) = &self.walker else { return Ok(()) };
         let prepared = &mut self.programs[program];
         let launches = prepared.tasks.len() as u64;
-        let rows = prepared.table(tokens, walker.words);
-        let table = match prepared.tables.entry(tokens) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let bytes: &[u8] = bytemuck::cast_slice(&rows);
-                let table = DeviceBuffer::new(&driver, bytes.len() as u64)?;
-                driver.upload(table.address(), bytes)?;
-                entry.insert(table)
-            }
-        };
+        if !prepared.tables.contains_key(&tokens) {
+            let rows = prepared.table(tokens, walker.words);
+            let bytes: &[u8] = bytemuck::cast_slice(&rows);
+            let table = DeviceBuffer::new(&driver, bytes.len() as u64)?;
+            driver.upload(table.address(), bytes)?;
+            prepared.tables.insert(tokens, table);
+        }
+        let table = prepared.tables[&tokens].address();
         driver.zero(walker.counter.address(), walker.counter.bytes())?;
-        let args = [
-            table.address().0,
-            launches,
-            walker.counter.address().0,
-            tokens as u64,
-        ];
+        let args = [table.0, launches, walker.counter.address().0, tokens as u64];
         let launch = KernelLaunch {
             function: walker.function,
             grid: walker.grid,
