@@ -30,13 +30,14 @@ pub(crate) fn open(
         }
         let opening = || format!("opening `{}`", path.display());
         let artifact = Artifact::open(path).with_context(opening)?;
+        let has = |program: &&ProgramKind| artifact.manifest().program(**program).is_some();
+        if let Some(missing) = programs.iter().find(|p| !has(p)) {
+            bail!("`{}` was compiled without its {missing} program", path.display());
+        }
         if artifact.manifest().is_for_gpus() {
             return Ok(Box::new(Gpu::open(artifact).with_context(opening)?));
         }
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
-        if let Some(missing) = programs.iter().find(|&&p| !model.has(p)) {
-            bail!("`{}` was compiled without its {missing} program", path.display());
-        }
         return Ok(Box::new(Compiled::new(model, &workspace)?));
     }
     let model = engine::open_checkpoint(path)?;

@@ -35,14 +35,14 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     let mut after = options::printer(&args.codegen.passes)?;
     let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
     options.programs = programs(&options.target);
-    let is_gpu = options.target.arch == Arch::Cuda;
-    if is_gpu != (args.emit == Emit::Ptx) && matches!(args.emit, Emit::Ptx | Emit::Obj | Emit::Asm) {
-        bail!(
-            "code for {} is {}: give --emit {}",
-            options.target,
-            if is_gpu { "PTX" } else { "no PTX" },
-            if is_gpu { "ptx" } else { "obj or asm" },
-        );
+    match (options.target.arch, args.emit) {
+        (Arch::Cuda, Emit::Obj | Emit::Asm) => {
+            bail!("code for {} is PTX: give --emit ptx", options.target)
+        }
+        (Arch::X86_64 | Arch::Aarch64, Emit::Ptx) => {
+            bail!("code for {} is no PTX: give --emit obj or asm", options.target)
+        }
+        _ => {}
     }
     let bytes = match args.emit {
         Emit::Artifact => {

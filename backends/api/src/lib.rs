@@ -85,8 +85,6 @@ pub struct GpuFeatures {
     pub warp: u32,
     /// Bytes of shared memory that a block may declare.
     pub shared_bytes: u32,
-    /// Whether warps can multiply small bf16 and f16 matrices.
-    pub matrix_units: bool,
 }
 
 /// A human-readable stage of code generation that a backend can show.
@@ -182,5 +180,4 @@ pub const GPU: GpuFeatures = GpuFeatures {
     threads: 256,
     warp: 32,
     shared_bytes: 48 * 1024,
-    matrix_units: true,
 };

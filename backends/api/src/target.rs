@@ -95,11 +95,11 @@ impl Target {
             None if machine == "cpu" => Target::of_level(first_level(Arch::host())),
             None if machine == "cuda" => Target::of_level(first_level(Arch::Cuda)),
             Some((machine @ ("cpu" | "cuda"), name)) => {
-                let mut levels = LEVELS.iter().filter(|l| kind(l.arch) == machine);
+                let levels = LEVELS.iter().filter(|l| kind(l.arch) == machine);
                 let level = levels.clone().find(|l| l.name == name);
                 Target::of_level(level.ok_or_else(|| TargetError::Level {
                     found: name.to_owned(),
-                    known: levels.by_ref().map(|l| l.name).collect(),
+                    known: levels.map(|l| l.name).collect(),
                 })?)
             }
             _ => return Err(TargetError::Kind(text.to_owned())),
