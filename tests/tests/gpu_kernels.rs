@@ -204,7 +204,6 @@ declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
 declare i32 @llvm.nvvm.read.ptx.sreg.nctaid.x()
 declare i32 @llvm.nvvm.shfl.sync.bfly.i32(i32, i32, i32, i32)
 declare void @llvm.nvvm.barrier.cta.sync.aligned.all(i32)
-declare void @llvm.nvvm.nanosleep(i32)
 define ptx_kernel void @k(ptr addrspace(1) %x, i64 %tokens) #0 {{
 entry:
   %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
@@ -316,10 +315,8 @@ fn shuffles_of_a_part_of_a_warp_are_refused() {
     assert!(found.contains("expected the whole warp"), "{found}");
 }
 
-/// All blocks wait until all have counted, without and with sleep. Each keeps a number in shared memory meanwhile.
-fn grid_barrier(sleep: &str) -> String {
-    format!(
-        "  %mine = getelementptr i32, ptr addrspace(3) @shared, i32 %t
+/// All blocks wait until all have counted. Each keeps a number in shared memory meanwhile.
+const GRID_BARRIER: &str = "  %mine = getelementptr i32, ptr addrspace(3) @shared, i32 %t
   %number = mul i32 %b, 100
   store i32 %number, ptr addrspace(3) %mine, align 4
   call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)
@@ -332,7 +329,6 @@ count:
   br label %look
 look:
   %now = load atomic i32, ptr addrspace(1) %counter syncscope(\"device\") acquire, align 4
-  {sleep}
   %enough = icmp eq i32 %now, %blocks
   br i1 %enough, label %go, label %look
 go:
@@ -340,23 +336,19 @@ go:
   %again = load i32, ptr addrspace(3) %mine, align 4
   %place = getelementptr i32, ptr addrspace(1) %x, i32 %b
   store i32 %again, ptr addrspace(1) %place, align 4
-  ret void"
-    )
-}
+  ret void";
 
 #[test]
 fn blocks_wait_for_each_other() {
-    for sleep in ["", "call void @llvm.nvvm.nanosleep(i32 32)"] {
-        let fibers = entry(&grid_barrier(sleep));
-        let mut expected = vec![0; 64];
-        expected[..5].copy_from_slice(&[0, 100, 200, 300, 400]);
-        expected[63] = 5;
-        assert_eq!(run(&fibers, 5, true), Ok(expected));
-        let error = Err("kernel `k`: threads wait for ever".to_owned());
-        assert_eq!(run(&fibers, 5, false), error, "one block after the other");
-        // What was left behind is gone.
-        assert!(run(&fibers, 1, false).is_ok());
-    }
+    let fibers = entry(GRID_BARRIER);
+    let mut expected = vec![0; 64];
+    expected[..5].copy_from_slice(&[0, 100, 200, 300, 400]);
+    expected[63] = 5;
+    assert_eq!(run(&fibers, 5, true), Ok(expected));
+    let error = Err("kernel `k`: threads wait for ever".to_owned());
+    assert_eq!(run(&fibers, 5, false), error, "one block after the other");
+    // What was left behind is gone.
+    assert!(run(&fibers, 1, false).is_ok());
 }
 
 #[test]

@@ -14,6 +14,7 @@ use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::Plan;
 use rwkvc_passes::schedule::sample_kernel;
+use rwkvc_runtime::gpu::WALK;
 use rwkvc_tests::{fixtures, random};
 
 /// The assembler: `PTXAS`, or what `scripts/setup` installed. Another version would take other registers.
@@ -45,7 +46,7 @@ fn planned(model: &Model, target: &Target, passes: Selection) -> Plan {
     plan_model(model, &mut options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
-/// What `ptxas` says of each kernel, in the order of the kernels.
+/// What `ptxas` says of each kernel, in the order of the kernels, and of the one that walks them.
 fn assemble(ptxas: &Path, kernels: &[Kernel], target: &Target) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a folder");
     let (source, object) = (
@@ -64,28 +65,30 @@ fn assemble(ptxas: &Path, kernels: &[Kernel], target: &Target) -> Vec<String> {
         .expect("ptxas runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{target}: {text}");
-    let describe = |kernel: &Kernel| {
-        let start = format!("'{}'", kernel.name);
+    let describe = |name: &str| {
+        let start = format!("'{name}'");
         let mut lines = text.lines().skip_while(|line| !line.contains(&start));
         let spills = lines.find_map(|line| line.trim().split_once("stack frame, "));
         let used = lines.find_map(|line| line.split_once("Used "));
         let (Some((_, spills)), Some((_, used))) = (spills, used) else {
-            panic!("{target}: nothing is said of {}: {text}", kernel.name)
+            panic!("{target}: nothing is said of {name}: {text}")
         };
         let shared = used
             .split(", ")
             .find(|part| part.ends_with("smem"))
             .unwrap_or("0 bytes smem");
         let registers = used.split(',').next().unwrap_or_default();
-        format!("{}: {registers}, {shared}, {spills}", kernel.name)
+        format!("{name}: {registers}, {shared}, {spills}")
     };
-    kernels.iter().map(describe).collect()
+    let names = kernels.iter().map(|kernel| kernel.name.as_str());
+    names.chain([WALK]).map(describe).collect()
 }
 
 /// The kernels of the decode program must keep everything in registers.
 fn check_decode(plan: &Plan, found: &[String]) {
-    for launch in &plan.programs[0].launches {
-        let line = &found[launch.kernel];
+    let launches = &plan.programs[0].launches;
+    let step = launches.iter().map(|launch| &found[launch.kernel]);
+    for line in step.chain(found.last()) {
         assert!(
             line.ends_with("0 bytes spill stores, 0 bytes spill loads"),
             "{line}"

@@ -53,7 +53,7 @@ impl<'c> Emitter<'_, '_, 'c> {
     pub(crate) fn barrier(&self) -> Result<(), Fault> {
         match self.form {
             Form::Cpu(task) => task.barrier(),
-            Form::Gpu(_) => gpu::barrier(self),
+            Form::Gpu(_) => gpu::barrier(self.context, self.module, &self.b),
         }
     }
 

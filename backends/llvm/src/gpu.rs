@@ -5,7 +5,7 @@ use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
-use inkwell::types::{BasicMetadataTypeEnum, BasicType};
+use inkwell::types::{ArrayType, BasicMetadataTypeEnum, BasicType};
 use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue};
 use rwkvc_backend_api::GPU_ALIGN;
 use rwkvc_ir::kernel::verify::MAX_THREADS;
@@ -118,19 +118,38 @@ pub(crate) fn start<'c>(
         number: special(context, module, &b, "ctaid.x")?,
         thread: special(context, module, &b, "tid.x")?,
     };
+    let shared = |local: &Local| shared(&kernel.name, local, context, module);
+    Ok(Start {
+        places: places(kernel, bases, true, context, &b, shared)?,
+        function,
+        b,
+        tokens,
+        form: Form::Gpu(block),
+    })
+}
+
+/// The parameters, then the locals. `lasting` says whether what is only read stays as it is while the function runs.
+pub(crate) fn places<'c>(
+    kernel: &Kernel,
+    bases: Vec<PointerValue<'c>>,
+    lasting: bool,
+    context: &'c Context,
+    b: &Builder<'c>,
+    mut shared: impl FnMut(&Local) -> Result<PointerValue<'c>, Fault>,
+) -> Result<Vec<Place<'c>>, Fault> {
     let mut places: Vec<Place<'c>> = bases
         .into_iter()
         .zip(&kernel.params)
         .map(|(base, param)| Place {
             base,
             align: GPU_ALIGN,
-            constant: param.access == Access::Read,
+            constant: lasting && param.access == Access::Read,
         })
         .collect();
     for local in &kernel.locals {
         let base = match local.space {
-            Space::Private => cpu::local(local, context, &b, GPU_ALIGN)?,
-            Space::Shared => shared(kernel, local, context, module)?,
+            Space::Private => cpu::local(local, context, b, GPU_ALIGN)?,
+            Space::Shared => shared(local)?,
         };
         places.push(Place {
             base,
@@ -138,17 +157,11 @@ pub(crate) fn start<'c>(
             constant: false,
         });
     }
-    Ok(Start {
-        function,
-        b,
-        places,
-        tokens,
-        form: Form::Gpu(block),
-    })
+    Ok(places)
 }
 
 /// A function that the driver can launch.
-fn entry<'c>(
+pub(crate) fn entry<'c>(
     name: &str,
     parameters: &[BasicMetadataTypeEnum<'c>],
     threads: u32,
@@ -165,7 +178,7 @@ fn entry<'c>(
 }
 
 /// The addresses of the parameters and the number of tokens, named.
-fn arguments<'c>(
+pub(crate) fn arguments<'c>(
     kernel: &Kernel,
     function: FunctionValue<'c>,
 ) -> Result<(Vec<PointerValue<'c>>, IntValue<'c>), Fault> {
@@ -187,29 +200,35 @@ fn arguments<'c>(
 
 /// Memory that all threads of a block see.
 fn shared<'c>(
-    kernel: &Kernel,
+    kernel: &str,
     local: &Local,
     context: &'c Context,
     module: &Module<'c>,
 ) -> Result<PointerValue<'c>, Fault> {
-    let len = u32::try_from(local.len).map_err(|_| {
-        Fault(format!(
-            "local @{} has {} elements, more than a block can share",
-            local.name, local.len
-        ))
-    })?;
+    let len = u32::try_from(local.len).map_err(|_| too_long(local))?;
     let ty = storage_type(context, local.dtype).array_type(len);
     // A dot is in no name of a kernel.
-    let name = format!("{}.{}", kernel.name, local.name);
-    let global = module.add_global(ty, Some(shared_memory()), &name);
+    Ok(shared_array(&format!("{kernel}.{}", local.name), ty, module))
+}
+
+pub(crate) fn too_long(local: &Local) -> Fault {
+    let Local { name, len, .. } = local;
+    Fault(format!(
+        "local @{name} has {len} elements, more than a block can share"
+    ))
+}
+
+/// An array that all threads of a block see.
+pub(crate) fn shared_array<'c>(name: &str, ty: ArrayType<'c>, module: &Module<'c>) -> PointerValue<'c> {
+    let global = module.add_global(ty, Some(shared_memory()), name);
     global.set_linkage(Linkage::Internal);
     global.set_initializer(&ty.get_undef());
     global.set_alignment(GPU_ALIGN);
-    Ok(global.as_pointer_value())
+    global.as_pointer_value()
 }
 
 /// A register that only GPUs have, as an index.
-fn special<'c>(
+pub(crate) fn special<'c>(
     context: &'c Context,
     module: &Module<'c>,
     b: &Builder<'c>,
@@ -221,10 +240,10 @@ fn special<'c>(
 }
 
 /// Waits for all threads of the block.
-pub(crate) fn barrier(emitter: &Emitter<'_, '_, '_>) -> Result<(), Fault> {
-    let function = intrinsic(emitter.module, "llvm.nvvm.barrier.cta.sync.aligned.all", &[])?;
-    let first = emitter.context.i32_type().const_zero();
-    emitter.b.build_call(function, &[first.into()], "")?;
+pub(crate) fn barrier<'c>(context: &'c Context, module: &Module<'c>, b: &Builder<'c>) -> Result<(), Fault> {
+    let function = intrinsic(module, "llvm.nvvm.barrier.cta.sync.aligned.all", &[])?;
+    let first = context.i32_type().const_zero();
+    b.build_call(function, &[first.into()], "")?;
     Ok(())
 }
 

@@ -27,6 +27,7 @@ mod machine;
 mod memory;
 mod merge;
 mod parallel;
+mod walk;
 
 use std::collections::HashSet;
 use std::slice;
@@ -145,6 +146,9 @@ fn optimized<'c>(
         start
             .and_then(|start| emitter::finish(kernel, context, &module, start))
             .map_err(|fault| kernel_error(kernel, fault.0))?;
+    }
+    if arch == Arch::Cuda {
+        walk::emit(kernels, context, &module, machine).map_err(|fault| target_error(fault.0))?;
     }
     module
         .verify()

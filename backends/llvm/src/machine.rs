@@ -141,7 +141,11 @@ impl Machine {
                 ("no-builtins", String::new()),
             ],
             flags: FLAGS.to_vec(),
-            passes: format!("function({})", passes.join(",")),
+            // Parts of the walker go into it when they are optimized.
+            passes: format!(
+                "function({}),always-inline,function({INSTCOMBINE})",
+                passes.join(",")
+            ),
         })
     }
 

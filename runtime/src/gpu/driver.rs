@@ -19,6 +19,8 @@ pub struct DeviceInfo {
     pub memory_bytes: u64,
     /// Multiprocessors: each runs some blocks at a time.
     pub multiprocessors: u32,
+    /// Bytes of the cache that all multiprocessors share.
+    pub l2_bytes: u64,
     /// The version of CUDA that its driver knows, as 1000 · major + 10 · minor.
     pub driver_version: u32,
 }

@@ -21,8 +21,9 @@ const WEIGHT_ALIGN: u64 = 256;
 /// .entry rwkvc_walk(uint64_t *table, int64_t launches, uint32_t *counter, int64_t tokens);
 /// ```
 ///
-/// `table` has `2 + P` words for each launch, `P` being the most buffers that any kernel of the manifest takes: the index
-/// of the kernel in [`Manifest::kernels`], its grid, and the addresses of its buffers. `counter` is 0.
+/// `table` has `4 + P` words for each launch, `P` being the most buffers that any kernel of the manifest takes: the index
+/// of the kernel in [`Manifest::kernels`], its grid, the address and bytes of what to bring to the cache after it, and the
+/// addresses of its buffers. Only kernels without any size that depends on the number of tokens are in it. `counter` is 0.
 pub const WALK: &str = "rwkvc_walk";
 
 /// How a program is run on a device. The results are the same.
@@ -33,7 +34,8 @@ pub enum Mode {
     /// All launches recorded once, and then started together. Calls whose number of tokens does not come again are run as
     /// [`Mode::Launches`].
     Graph,
-    /// One launch of [`WALK`], whose blocks stay for the whole program.
+    /// Steps of one token as one launch of [`WALK`], whose blocks stay for the whole step; other programs as
+    /// [`Mode::Launches`].
     Persistent,
 }
 

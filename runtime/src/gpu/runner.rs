@@ -6,10 +6,13 @@ use super::driver::{
 use super::error::GpuError;
 use super::model::{GpuModel, Mode, check_memory};
 use super::session::SessionError;
-use crate::manifest::{Arg, Manifest, Program, ProgramKind, Size};
+use crate::manifest::{Arg, Launch, Manifest, Program, ProgramKind, Size};
 use crate::model::StepError;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Bytes from which on a weight is asked for before its launch.
+const LARGE_WEIGHT: u64 = 64 << 10;
 
 /// Memory on the device and the programs that are run on it.
 pub(super) struct Runner {
@@ -50,6 +53,8 @@ struct Task {
     function: Function,
     threads: u32,
     grid: Size,
+    /// The largest weight that it reads all of: where it starts, and its bytes.
+    weight: (Address, u64),
     /// Its part of [`Prepared::args`].
     args: std::ops::Range<usize>,
 }
@@ -130,10 +135,23 @@ impl Runner {
                 function: self.model.function(launch.kernel),
                 threads: kernel.threads,
                 grid: kernel.grid,
+                weight: self.largest_weight(launch),
                 args: start..prepared.args.len(),
             });
         }
         prepared
+    }
+
+    fn largest_weight(&self, launch: &Launch) -> (Address, u64) {
+        let weights = launch.args.iter().filter_map(|arg| match *arg {
+            Arg::Weight(index) => Some((
+                self.model.weight(index),
+                self.model.manifest().weights[index].bytes,
+            )),
+            _ => None,
+        });
+        let whole = weights.filter(|(_, bytes)| *bytes <= launch.weight_bytes);
+        whole.max_by_key(|(_, bytes)| *bytes).unwrap_or((Address(0), 0))
     }
 
     fn address(&self, arg: Arg) -> Address {
@@ -197,8 +215,10 @@ impl Runner {
         match (times, self.mode) {
             (Some(times), _) => self.launch_timed(program, count, times)?,
             (None, Mode::Graph) if self.comes_again(program, count) => self.replay(program, count)?,
-            (None, Mode::Graph | Mode::Launches) => self.launch(program, count)?,
-            (None, Mode::Persistent) => self.walk(program, count)?,
+            (None, Mode::Persistent) if self.program(program).kind == ProgramKind::Decode => {
+                self.walk(program, count)?;
+            }
+            (None, _) => self.launch(program, count)?,
         }
         self.last = Some((program, count));
         Ok(())
@@ -269,7 +289,7 @@ impl Runner {
         let prepared = &mut self.programs[program];
         let launches = prepared.tasks.len() as u64;
         if !prepared.tables.contains_key(&tokens) {
-            let rows = prepared.table(tokens, walker.words);
+            let rows = prepared.table(tokens, walker.words, driver.info().l2_bytes / 4);
             let bytes: &[u8] = bytemuck::cast_slice(&rows);
             let table = DeviceBuffer::new(&driver, bytes.len() as u64)?;
             driver.upload(table.address(), bytes)?;
@@ -354,14 +374,20 @@ impl Prepared {
         })
     }
 
-    /// What the persistent kernel walks: rows of `words` words.
-    fn table(&self, tokens: usize, words: usize) -> Vec<u64> {
-        let mut table = Vec::with_capacity(self.tasks.len() * words);
-        for (i, task) in self.tasks.iter().enumerate() {
+    /// What the persistent kernel walks: rows of `words` words. A large weight is asked for, as far as `ahead` bytes, when
+    /// the large one before it has been read: the memory has nothing to do during the small launches between the two.
+    fn table(&self, tokens: usize, words: usize, ahead: u64) -> Vec<u64> {
+        let mut table = vec![0; self.tasks.len() * words];
+        let mut next = (Address(0), 0);
+        for (task, row) in self.tasks.iter().zip(table.chunks_mut(words)).rev() {
             let buffers = &self.args[task.args.start..task.args.end - 1];
-            table.extend([task.kernel as u64, task.blocks(tokens).unwrap_or(0).into()]);
-            table.extend(buffers);
-            table.resize((i + 1) * words, 0);
+            let (kernel, grid) = (task.kernel as u64, task.blocks(tokens).unwrap_or(0));
+            row[..2].copy_from_slice(&[kernel, grid.into()]);
+            row[4..][..buffers.len()].copy_from_slice(buffers);
+            if task.weight.1 >= LARGE_WEIGHT {
+                row[2..4].copy_from_slice(&[next.0.0, next.1.min(ahead)]);
+                next = task.weight;
+            }
         }
         table
     }
@@ -395,22 +421,33 @@ impl Walker {
             function,
             grid,
             threads,
-            words: 2 + params.max().unwrap_or(0),
+            words: 4 + params.max().unwrap_or(0),
             counter: DeviceBuffer::new(driver, 4)?,
         })
     }
 }
 
-/// The threads of every block.
+/// The threads of every block of a step of one token.
 fn common_threads(manifest: &Manifest) -> Result<u32, String> {
-    let Some((first, others)) = manifest.kernels.split_first() else {
-        return Err("there are no kernels".into());
+    let step = manifest.program(ProgramKind::Decode).into_iter();
+    let kernels: Vec<_> = step
+        .flat_map(|p| &p.launches)
+        .map(|l| &manifest.kernels[l.kernel])
+        .collect();
+    let Some(first) = kernels.first() else {
+        return Err("there is no decode program".into());
     };
-    match others.iter().find(|k| k.threads != first.threads) {
-        None => Ok(first.threads),
-        Some(other) => Err(format!(
-            "`{}` has blocks of {} threads, `{}` of {}",
-            first.symbol, first.threads, other.symbol, other.threads
-        )),
+    for kernel in &kernels {
+        if kernel.threads != first.threads {
+            return Err(format!(
+                "`{}` has blocks of {} threads, `{}` of {}",
+                first.symbol, first.threads, kernel.symbol, kernel.threads
+            ));
+        }
+        let buffers = kernel.params.iter().map(|p| p.bytes);
+        if buffers.chain([kernel.grid]).any(|size| size.per_token != 0) {
+            return Err(format!("`{}` depends on the number of tokens", kernel.symbol));
+        }
     }
+    Ok(first.threads)
 }

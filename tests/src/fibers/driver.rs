@@ -30,6 +30,7 @@ impl FiberDriver {
                 capability: (9, 0),
                 memory_bytes: 1 << 30,
                 multiprocessors,
+                l2_bytes: 1 << 20,
                 driver_version: 13_000,
             },
             device: Mutex::default(),

@@ -99,7 +99,6 @@ pub(super) fn find(name: &str) -> Option<StandIn> {
         "shfl.sync.bfly.f32" => shuffle_float as *const (),
         "shfl.sync.bfly.i32" => shuffle_int as *const (),
         "ex2.approx.f32" | "ex2.approx.ftz.f32" => exp2 as *const (),
-        "nanosleep" => sleep as *const (),
         "mma.m16n8k16.row.col.bf16" => return Some(StandIn::Product(DType::BF16)),
         "mma.m16n8k16.row.col.f32.f32" => return Some(StandIn::Product(DType::F16)),
         _ => return None,
@@ -146,10 +145,6 @@ extern "C" fn barrier(site: u32, number: u32) {
 }
 
 extern "C" fn others(_site: u32) {
-    wait(Request::Others);
-}
-
-extern "C" fn sleep(_site: u32, _nanoseconds: u32) {
     wait(Request::Others);
 }
 

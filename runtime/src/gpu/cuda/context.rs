@@ -115,6 +115,7 @@ fn describe(device: sys::CUdevice, driver_version: u32) -> Result<DeviceInfo, Gp
         ),
         memory_bytes: memory_bytes as u64,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.into(),
         driver_version,
     })
 }
