@@ -129,7 +129,7 @@ fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
         (ProgramKind::Decode, _) => 1,
         (ProgramKind::Prefill, Features::Cpu(_)) => 128,
         // A GPU needs as many rows to keep all its multiprocessors at work.
-        (ProgramKind::Prefill, Features::Gpu(_)) => 512,
+        (ProgramKind::Prefill, Features::Gpu(_)) => 2048,
         // A row of logits for each token: at 65,536 words this is 8 MiB.
         (ProgramKind::Score, _) => 32,
         (ProgramKind::Batch, _) => 256,

@@ -9,6 +9,7 @@ use rwkvc_backend_api::Target;
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
+use rwkvc_ir::DType;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::{Fuel, Selection, run};
 use rwkvc_passes::plan::{Plan, Shape, plan};
@@ -232,6 +233,43 @@ fn random_models() {
         let length = random.range(2, 11);
         let tokens = random.tokens(length, generated.vocab);
         check_model(&format!("{generated:?}, {extras:?}"), &model, &tokens);
+    }
+}
+
+/// Numbers of tokens on both sides of those at which products of matrices are computed in another way, and one of which some
+/// blocks have several tiles.
+#[test]
+fn prompts_of_many_tokens() {
+    // Inputs that no number of warps divides, and outputs that no tile does.
+    let sizes = GenerateOptions {
+        n_layers: 2,
+        width: 96,
+        head_size: 32,
+        ffn: 160,
+        vocab: 300,
+        ranks: [32, 64, 32, 96],
+        dtype: DType::BF16,
+        seed: 5,
+        layer0_value_gate: false,
+        has_ln0: true,
+        zero_share: None,
+    };
+    let model = open_bytes(&random::file(&sizes));
+    let passes = Selection::all();
+    let plan = planned(&model, &passes);
+    let all = kernels(&plan);
+    assert!(all.iter().any(|k| k.to_string().contains(" mma.bf16 ")));
+    let machine = Both::new(&all, 0);
+    for count in [8, 9, 32, 33, 64, 65, 577] {
+        let tokens = Random(count as u64).tokens(count, sizes.vocab);
+        let expected = evaluate(&model, &tokens);
+        // The evaluator takes its time, so it looks at the ends only.
+        machine.both.set(if count <= 9 || count == 65 { 30 } else { 0 });
+        let mut prefill = Run::new(&plan, &model, &machine);
+        let last = prefill.call(ProgramKind::Prefill, &tokens);
+        let what = format!("{count} tokens");
+        check(&what, &last, &expected.logits[(count - 1) * sizes.vocab..]);
+        check_state(&what, &prefill, &expected);
     }
 }
 

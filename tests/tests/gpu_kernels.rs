@@ -163,29 +163,20 @@ fn the_bits_of_the_evaluator() {
     }
 }
 
-/// Filetests whose kernels are for blocks of threads, and those of them that the backend cannot compile, with the reason. One
-/// that it accepts nevertheless fails the test.
-const FILES: [(&str, Option<&str>); 2] = [
-    ("block_sum", None),
-    ("warp_product", Some("it has `mma`, which LLVM cannot write yet")),
-];
+/// Filetests whose kernels are for blocks of threads.
+const FILES: [&str; 2] = ["block_sum", "warp_product"];
 
 #[test]
 fn filetests_of_gpus() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests/kernel");
-    for (name, gap) in FILES {
+    for name in FILES {
         let file = FileTest::read(&folder.join(name).with_extension("rkir"));
         let kernel = kernel(&file.body);
-        match (Fibers::compile(std::slice::from_ref(&kernel), &target()), gap) {
-            (Ok(_), Some(gap)) => panic!("{name}: {gap}, but it is accepted"),
-            (Err(_), Some(_)) => continue,
-            (Err(e), None) => panic!("{name}: {e}"),
-            (Ok(fibers), None) => {
-                for tokens in TOKENS {
-                    let [expected, found] = both(&kernel, &fibers, tokens);
-                    assert!(expected == found, "{name}, {tokens} tokens");
-                }
-            }
+        let fibers =
+            Fibers::compile(std::slice::from_ref(&kernel), &target()).unwrap_or_else(|e| panic!("{e}"));
+        for tokens in TOKENS {
+            let [expected, found] = both(&kernel, &fibers, tokens);
+            assert!(expected == found, "{name}, {tokens} tokens");
         }
     }
 }

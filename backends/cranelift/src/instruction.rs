@@ -40,6 +40,13 @@ impl Emitter<'_, '_> {
             Inst::Select(condition, a, c) => self.select(*condition, *a, *c, ty)?,
             Inst::Splat(from, _) => self.splat(*from, ty)?,
             Inst::Extract(from, lane) => vec![self.lane(*from, *lane)?],
+            Inst::Join(lanes) => {
+                let lanes = lanes
+                    .iter()
+                    .map(|lane| self.scalar(*lane))
+                    .collect::<Result<_, _>>()?;
+                self.gather(ty, lanes)
+            }
             Inst::Reduce(op, from) => vec![self.reduce(*op, *from)?],
             Inst::Load { buf, at, .. } => self.load(dest, *buf, at)?,
             Inst::Words { .. } | Inst::Pack(..) => {

@@ -1,6 +1,7 @@
 //! What a processor and a GPU do differently.
 
 use inkwell::values::BasicValueEnum;
+use rwkvc_ir::DType;
 use rwkvc_ir::kernel::{Bound, Reg, Stmt};
 
 use crate::emitter::{Emitter, Fault};
@@ -62,6 +63,14 @@ impl<'c> Emitter<'_, '_, 'c> {
         match self.form {
             Form::Cpu(_) => Err(Fault("`shuffle` exists on GPUs only".to_owned())),
             Form::Gpu(_) => gpu::shuffle(self, from, mask),
+        }
+    }
+
+    /// The product of matrices of a warp, from this thread's fragments.
+    pub(crate) fn mma(&self, format: DType, fragments: [Reg; 3]) -> Result<BasicValueEnum<'c>, Fault> {
+        match self.form {
+            Form::Cpu(_) => Err(Fault("`mma` exists on GPUs only".to_owned())),
+            Form::Gpu(_) => gpu::mma(self, format, fragments),
         }
     }
 

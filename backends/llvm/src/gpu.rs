@@ -6,8 +6,9 @@ use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::types::{ArrayType, BasicMetadataTypeEnum, BasicType};
-use inkwell::values::{BasicValueEnum, FunctionValue, IntValue, PointerValue};
+use inkwell::values::{BasicValueEnum, FunctionValue, InstructionOpcode, IntValue, PointerValue};
 use rwkvc_backend_api::GPU_ALIGN;
+use rwkvc_ir::DType;
 use rwkvc_ir::kernel::verify::MAX_THREADS;
 use rwkvc_ir::kernel::{Access, Bound, Extent, Kernel, Local, LoopKind, Reg, Space, Stmt};
 
@@ -275,6 +276,46 @@ pub(crate) fn shuffle<'c>(
             value_of(emitter.b.build_call(function, &arguments, "")?)
         },
     )
+}
+
+/// The product of matrices of a warp, from this thread's fragments of A, B and C.
+pub(crate) fn mma<'c>(
+    emitter: &Emitter<'_, '_, 'c>,
+    format: DType,
+    [a, b, c]: [Reg; 3],
+) -> Result<BasicValueEnum<'c>, Fault> {
+    let (name, is_half) = match format {
+        DType::BF16 => ("llvm.nvvm.mma.m16n8k16.row.col.bf16", false),
+        DType::F16 => ("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", true),
+        DType::F32 | DType::I32 => return Err(Fault(format!("`mma` of {format} does not exist"))),
+    };
+    let pair = emitter.context.f16_type().vec_type(2);
+    let mut arguments = vec![];
+    for (fragment, lanes) in [(a, 4), (b, 2), (c, 4)] {
+        let fragment = emitter.value(fragment)?;
+        for lane in 0..lanes {
+            let word = emitter.lane(fragment, lane)?;
+            let word = match word {
+                BasicValueEnum::IntValue(_) if is_half => {
+                    emitter.cast(InstructionOpcode::BitCast, word, pair.into())?
+                }
+                word => word,
+            };
+            arguments.push(word.into());
+        }
+    }
+    let function = intrinsic(emitter.module, name, &[])?;
+    let BasicValueEnum::StructValue(product) = value_of(emitter.b.build_call(function, &arguments, "")?)?
+    else {
+        return Err(Fault(format!("LLVM's `{name}` gives no struct")));
+    };
+    let mut result = emitter.context.f32_type().vec_type(4).get_poison();
+    for i in 0..4 {
+        let lane = emitter.context.i32_type().const_int(u64::from(i), false);
+        let value = emitter.b.build_extract_value(product, i, "")?;
+        result = emitter.b.build_insert_element(result, value, lane, "")?;
+    }
+    Ok(result.into())
 }
 
 /// The native `2^x`.

@@ -31,12 +31,16 @@ impl<'c> Emitter<'_, '_, 'c> {
             }
             Inst::Splat(from, lanes) => self.splat(self.value(*from)?, Type { lanes: *lanes, ..ty }),
             Inst::Extract(from, lane) => self.lane(self.value(*from)?, *lane),
+            Inst::Join(lanes) => self.join(lanes, ty),
             Inst::Reduce(op, from) => self.reduce(*op, *from),
             Inst::Load { buf, at, lanes } => self.load(*buf, at, *lanes),
-            Inst::Shuffle(from, mask) => self.shuffle(*from, *mask),
-            Inst::Words { .. } | Inst::Pack(..) | Inst::Mma { .. } => {
-                Err(Fault("`words`, `pack` and `mma` exist on GPUs only".to_owned()))
+            Inst::Words { buf, at, lanes } => self.words(*buf, at, *lanes),
+            Inst::Pack(format, from) => {
+                let halves = self.narrow(*format, self.value(*from)?, 2 * ty.lanes)?;
+                self.cast(InstructionOpcode::BitCast, halves, self.ty(ty))
             }
+            Inst::Shuffle(from, mask) => self.shuffle(*from, *mask),
+            Inst::Mma { format, a, b, c } => self.mma(*format, [*a, *b, *c]),
         }
     }
 
@@ -144,8 +148,23 @@ impl<'c> Emitter<'_, '_, 'c> {
         Ok(self.b.build_shuffle_vector(one, nothing, mask, "")?.into())
     }
 
+    /// Scalars as lanes.
+    fn join(&self, lanes: &[Reg], ty: Type) -> Result<BasicValueEnum<'c>, Fault> {
+        let BasicTypeEnum::VectorType(vector_type) = self.ty(ty) else {
+            return self.value(lanes[0]);
+        };
+        let mut joined = vector_type.get_poison();
+        for (lane, i) in lanes.iter().zip(0..) {
+            let place = self.context.i32_type().const_int(i, false);
+            joined = self
+                .b
+                .build_insert_element(joined, self.value(*lane)?, place, "")?;
+        }
+        Ok(joined.into())
+    }
+
     /// One lane as a scalar.
-    fn lane(&self, value: BasicValueEnum<'c>, lane: u32) -> Result<BasicValueEnum<'c>, Fault> {
+    pub(crate) fn lane(&self, value: BasicValueEnum<'c>, lane: u32) -> Result<BasicValueEnum<'c>, Fault> {
         match value {
             BasicValueEnum::VectorValue(value) => {
                 let lane = self.context.i32_type().const_int(u64::from(lane), false);

@@ -138,8 +138,21 @@ impl<'c> Emitter<'_, '_, 'c> {
     /// Consecutive elements as lanes.
     pub(crate) fn load(&self, buf: Buf, at: &Affine, lanes: u32) -> Result<BasicValueEnum<'c>, Fault> {
         let dtype = self.buffers[buf.0 as usize].dtype;
-        let ty = lanes_of(storage_type(self.context, dtype), lanes);
-        let value = self.b.build_load(ty, self.place(buf, at)?, "")?;
+        let value = self.load_as(storage_type(self.context, dtype), buf, at, lanes)?;
+        self.widen(dtype, value, lanes)
+    }
+
+    /// What lies at an element, as lanes of some type.
+    fn load_as(
+        &self,
+        scalar: BasicTypeEnum<'c>,
+        buf: Buf,
+        at: &Affine,
+        lanes: u32,
+    ) -> Result<BasicValueEnum<'c>, Fault> {
+        let value = self
+            .b
+            .build_load(lanes_of(scalar, lanes), self.place(buf, at)?, "")?;
         if let Some(load) = value.as_instruction_value() {
             self.annotate(load, buf, at)?;
             if self.buffers[buf.0 as usize].place.constant {
@@ -147,7 +160,12 @@ impl<'c> Emitter<'_, '_, 'c> {
                 load.set_metadata(nothing, self.context.get_kind_id("invariant.load"))?;
             }
         }
-        self.widen(dtype, value, lanes)
+        Ok(value)
+    }
+
+    /// Consecutive pairs of 16-bit elements as lanes of 32 bits.
+    pub(crate) fn words(&self, buf: Buf, at: &Affine, lanes: u32) -> Result<BasicValueEnum<'c>, Fault> {
+        self.load_as(self.context.i32_type().into(), buf, at, lanes)
     }
 
     /// Stores lanes to consecutive elements.

@@ -276,6 +276,8 @@ pub enum Inst {
     Splat(Reg, u32),
     /// One lane as a scalar.
     Extract(Reg, u32),
+    /// Scalars as the lanes of one register, from lane 0 on (F32, I32).
+    Join(Vec<Reg>),
     /// All lanes combined into a scalar: the upper half with the lower, lane by lane, until one is left.
     Reduce(Reduction, Reg),
     /// `lanes` consecutive elements from a position: F16, BF16 and F32 become F32, I32 stays I32.

@@ -52,6 +52,10 @@ impl Kernel {
             Inst::Compare(_, a, _) => with(a, Scalar::Bool),
             Inst::Splat(a, lanes) => self.type_of(a).map(|ty| Type { lanes, ..ty }),
             Inst::Extract(a, _) | Inst::Reduce(_, a) => self.type_of(a).map(|ty| Type::scalar(ty.scalar)),
+            Inst::Join(ref lanes) => lanes.first().and_then(|a| self.type_of(*a)).map(|ty| Type {
+                lanes: lanes.len() as u32,
+                ..ty
+            }),
             Inst::Words { lanes, .. } => Some(Type {
                 scalar: Scalar::I32,
                 lanes,

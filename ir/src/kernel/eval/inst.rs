@@ -96,6 +96,11 @@ impl Run<'_, '_, '_> {
                     self.words[d] = self.words[from];
                 }
             }
+            Inst::Join(ref from) => {
+                for (i, a) in from.iter().enumerate() {
+                    self.words[d + i] = self.words[self.at(*a, thread)];
+                }
+            }
             Inst::Reduce(op, a) => self.words[d] = self.reduce(op, a, thread),
             Inst::Load { buf, ref at, .. } => return self.load(dest, buf, at, lanes, thread),
             Inst::Words { buf, ref at, .. } => {

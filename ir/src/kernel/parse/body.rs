@@ -287,6 +287,13 @@ impl<'t> Parser<'t> {
             "copy" => Inst::Copy(self.register()?),
             "fma" => Inst::Fma(self.register()?, self.comma_register()?, self.comma_register()?),
             "select" => Inst::Select(self.register()?, self.comma_register()?, self.comma_register()?),
+            "join" => {
+                let mut lanes = vec![self.register()?];
+                while self.takes_sign(',') {
+                    lanes.push(self.register()?);
+                }
+                Inst::Join(lanes)
+            }
             "extract" => Inst::Extract(self.register()?, self.comma_number()?),
             "shuffle" => Inst::Shuffle(self.register()?, self.comma_number()?),
             _ => return refuse(at, Token::Word(word).to_string(), EXPECTED),

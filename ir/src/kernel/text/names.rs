@@ -117,6 +117,10 @@ impl Names {
             Inst::Select(c, a, b) => format!("select {}, {}, {}", r(c), r(a), r(b)),
             Inst::Splat(a, lanes) => format!("splat{} {}", Suffix(*lanes), r(a)),
             Inst::Extract(a, lane) => format!("extract {}, {lane}", r(a)),
+            Inst::Join(lanes) => {
+                let lanes: Vec<&str> = lanes.iter().map(r).collect();
+                format!("join {}", lanes.join(", "))
+            }
             Inst::Reduce(op, a) => format!("{} {}", word(&REDUCTION, *op), r(a)),
             Inst::Load { buf, at, lanes } => {
                 format!("load{} {}[{}]", Suffix(*lanes), self.buf(*buf), self.affine(at))

@@ -36,6 +36,7 @@ kernel @sample(%x: read bf16[4*T + 8], %y: readwrite f32[64], %n: read i32[T]) g
       %p = pack.f16 $sum
       %q = words.2 %x[4]
       %d = mma.bf16 %p, %q, %p
+      %pq = join %p, %q
       unrolled %u in 0..2 {
         store @tmp[2*%k + %u], %o
       }

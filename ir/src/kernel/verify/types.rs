@@ -156,6 +156,13 @@ impl Reporter<'_> {
                     return Err(mismatch("the lane".into(), lane, expected));
                 }
             }
+            Inst::Join(ref lanes) => {
+                for &lane in lanes {
+                    let scalar = self.of(lane, &[F32, I32])?.scalar;
+                    self.exactly(lane, Type::scalar(scalar))?;
+                    self.exactly(lane, self.ty(lanes[0])?)?;
+                }
+            }
             Inst::Reduce(_, a) => _ = self.of(a, &[F32, I32])?,
             Inst::Load { buf, ref at, .. } => {
                 self.dtype(buf)?;

@@ -11,7 +11,7 @@ use rwkvc_ir::kernel::{Affine, Binary, Extent, Inst, Reg};
 use super::super::group::{self, Buffers, dispatch};
 use super::super::rows;
 use super::block::{clamped, group_sum, lanes_of, leader, parts, where_inside};
-use super::{Scheduled, Tensor, at};
+use super::{Scheduled, Tensor, at, matrix};
 
 /// Loads of a matrix that a thread has in flight.
 const IN_FLIGHT: i64 = 8;
@@ -28,6 +28,9 @@ pub(super) fn linear_group(
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
     let (mut s, all) = group::open(members, operands, results, features);
+    if rows != Extent::fixed(1) && matrix::fits(&all, &s.b, features) {
+        return matrix::linear_group(members, operands, results, features);
+    }
     let (threads, warp) = (i64::from(features.threads), i64::from(features.warp));
     let dots: Vec<Dot> = all
         .iter()

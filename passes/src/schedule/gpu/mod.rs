@@ -15,6 +15,7 @@
 mod block;
 mod elementwise;
 mod linear;
+mod matrix;
 mod mix;
 mod norm;
 mod sample;

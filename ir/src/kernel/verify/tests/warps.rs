@@ -47,6 +47,26 @@ fn faults_of_warps() {
         ),
         (
             32,
+            "%l = extract %c, 0 %m = extract %c, 1 %e = join %l, %m store %y[0], %e",
+            "",
+        ),
+        (
+            32,
+            "%l = extract %c, 0 %m = extract %a, 0 %e = join %l, %m",
+            "in `%e = join %l, %m`: `%m` is i32, expected f32",
+        ),
+        (
+            32,
+            "%l = extract %c, 0 %e = join %l, %c",
+            "in `%e = join %l, %c`: `%c` is f32x4, expected f32",
+        ),
+        (
+            32,
+            "%l = extract %c, 0 %e = join %l, %l, %l",
+            "the lanes of `%e` is 3, expected a power of two from 1 to 64",
+        ),
+        (
+            32,
             "%e = pack.f32 %c",
             "in `%e = pack.f32 %c`: the format is f32, expected f16 or bf16",
         ),

@@ -1,0 +1,444 @@
+//! Products of bf16 matrices with the activations of many tokens, on the GPU's units for products of small matrices.
+//!
+//! An f32 is the sum of three bf16, exactly: its upper eight bits, those of what is left, and the rest. Each of the three is
+//! multiplied by the weights, so products are as exact as in f32.
+//!
+//! The order of the inputs does not matter in a sum, as long as both factors agree. So a thread takes eight consecutive inputs
+//! of a row, 16 bytes of weights, for what the unit calls inputs `2q`, `2q + 1`, `2q + 8` and `2q + 9` of two products:
+//! fragments need no exchange between threads, neither of weights from memory nor of activations.
+//!
+//! ```text
+//! few tokens:  a block has 16 outputs, its warps share the inputs out among themselves and add up at the end
+//! many tokens: a block has 128 outputs × 64 tokens at a time, a warp 32 × 32 of them; inputs pass through shared memory
+//! ```
+
+use rwkvc_ir::DType;
+use rwkvc_ir::graph::ops::Member;
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, LoopKind, Reg, Unary};
+
+use super::super::group::{self, Buffers, dispatch};
+use super::super::rows;
+use super::block::{Threads, clamped, parts, where_inside, within};
+use super::{GpuFeatures, Scheduled, Tensor, at};
+
+/// Rows of A: outputs of a product of the unit.
+const M: i64 = 16;
+/// Columns of B: its tokens.
+const N: i64 = 8;
+/// Inputs of two products, of which a thread has eight.
+const K: i64 = 32;
+
+/// The warps of a block.
+const WARPS: i64 = 8;
+
+/// The most tokens that count as few.
+const FEW: i64 = 64;
+/// How many times `N` tokens a block may compute of few, from the least on.
+const WIDTHS: [i64; 3] = [1, 4, FEW / N];
+/// Steps of `K` inputs whose weights a warp has in flight, for few tokens.
+const IN_FLIGHT: i64 = 4;
+/// The most products of `N` tokens and `K` inputs that are written out one after the other.
+const WRITTEN_OUT: i64 = 16;
+
+/// Outputs of a block for many tokens, and tokens at a time.
+const TILE: (i64, i64) = (128, 64);
+/// Outputs and tokens of a warp.
+const WARP_TILE: (i64, i64) = (32, 32);
+/// Blocks that share the tokens of the same outputs: as many as there are blocks of `M` outputs in a tile.
+const SHARES: i64 = TILE.0 / M;
+
+/// Terms of an activation.
+const TERMS: usize = 3;
+
+/// Words of one step's weights, and of one term of its activations, in shared memory.
+const WEIGHTS: i64 = TILE.0 * K / 2;
+const TERM: i64 = TILE.1 * K / 2;
+/// Words of a step in shared memory; there are two, so that one is filled while the other is used.
+const STEP: i64 = WEIGHTS + TERMS as i64 * TERM;
+/// Words of shared memory.
+const WORDS: i64 = 2 * STEP;
+
+/// Words between tokens in shared memory, of a warp's sums for few tokens and of a block's for many: rows are longer than
+/// outputs, so that threads meet different banks.
+const FEW_PITCH: i64 = M + 4;
+const MANY_PITCH: i64 = TILE.0 + 4;
+
+const _: () = assert!(WARPS * FEW * FEW_PITCH <= WORDS && TILE.1 * MANY_PITCH <= WORDS);
+const _: () = assert!(TILE.0 / WARP_TILE.0 * (TILE.1 / WARP_TILE.1) == WARPS);
+
+/// Whether the members of a group can be computed here.
+pub(super) fn fits(all: &[Buffers<'_>], b: &Builder, features: &GpuFeatures) -> bool {
+    features.threads == WARPS as u32 * features.warp
+        && all
+            .iter()
+            .all(|m| b.dtype(m.w) == DType::BF16 && m.inputs % K == 0)
+}
+
+/// `y = activation(W x + bias) * scale + residual` for each member, in one launch, for any number of rows.
+pub(super) fn linear_group(
+    members: &[Member],
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &GpuFeatures,
+) -> Vec<Scheduled> {
+    let rows = operands[0].rows();
+    let (mut s, all) = group::open(members, operands, results, features);
+    let memory = s.b.shared("memory", DType::I32, WORDS);
+    let tasks: Vec<i64> = all.iter().map(|m| parts(m.outputs, TILE.0) * SHARES).collect();
+    s.blocks(Extent::fixed(tasks.iter().sum()), |b, block, threads| {
+        let tokens = rows::count(b, rows);
+        dispatch(b, block, &tasks, 0, 0, &|b, m, own| {
+            let product = Product {
+                member: &all[m],
+                memory,
+                tokens,
+                threads,
+                own: b.address("own", own),
+            };
+            product.choose(b, &WIDTHS);
+        });
+    });
+    vec![s.finish()]
+}
+
+/// What the threads of a block multiply.
+struct Product<'a, 'm> {
+    member: &'a Buffers<'m>,
+    /// Shared by the block.
+    memory: Buf,
+    /// How many tokens there are.
+    tokens: Reg,
+    threads: Threads,
+    /// The number of the block among those of the member.
+    own: Reg,
+}
+
+/// Eight inputs of one row for a thread: what the unit takes for two products.
+type Words = [Reg; 4];
+
+impl Product<'_, '_> {
+    /// Takes the first of the widths that all tokens fit in.
+    fn choose(&self, b: &mut Builder, widths: &[i64]) {
+        let Some((width, others)) = widths.split_first() else {
+            return self.many(b);
+        };
+        let end = b.index(width * N + 1);
+        let fits = b.less(self.tokens, end);
+        b.if_else(fits, |b| self.few(b, *width), |b| self.choose(b, others));
+    }
+
+    /// The place of a thread in the fragments of its warp: a row, and which eight inputs.
+    fn place(&self, b: &mut Builder) -> (Reg, Reg) {
+        b.div_rem(self.threads.lane, 4)
+    }
+
+    /// A token that exists: beyond the last it is the last one.
+    fn token(&self, b: &mut Builder, token: Affine) -> Reg {
+        let token = b.address("token", token);
+        let last = b.address("last", Affine::from(self.tokens) - 1);
+        b.binary(Binary::Min, token, last)
+    }
+
+    /// An output that exists, in the same way.
+    fn output(&self, b: &mut Builder, output: Affine) -> Reg {
+        let outputs = self.member.outputs;
+        clamped(b, output, outputs, parts(outputs, TILE.0) * TILE.0).0
+    }
+
+    /// Up to `width * N` tokens.
+    fn few(&self, b: &mut Builder, width: i64) {
+        let inputs = self.member.inputs;
+        let (g, q) = self.place(b);
+        let first = at(self.own, M);
+        let rows = [0, N].map(|half| {
+            let row = first.clone() + g + half;
+            self.output(b, row)
+        });
+        let tokens: Vec<Reg> = (0..width)
+            .map(|j| self.token(b, Affine::from(g) + j * N))
+            .collect();
+        let zero = b.float(0.0, 4);
+        let sums: Vec<Reg> = tokens.iter().map(|_| b.var("sum", zero)).collect();
+
+        // Step `s` is that of warp `s % WARPS`.
+        let steps = parts(inputs, K);
+        let each = parts(steps, WARPS);
+        let multiply = |b: &mut Builder, round: Affine, count: i64| {
+            let ks: Vec<(Reg, Option<Reg>)> = (0..count)
+                .map(|u| {
+                    let step = round.clone() * WARPS + self.threads.warp + u * WARPS;
+                    clamped(b, step, steps, each * WARPS)
+                })
+                .collect();
+            let ks: Vec<(Affine, Option<Reg>)> = ks
+                .into_iter()
+                .map(|(step, inside)| (at(step, K) + at(q, 8), inside))
+                .collect();
+            let ws: Vec<[Words; 2]> = ks
+                .iter()
+                .map(|(k, _)| rows.map(|row| words(b, self.member.w, at(row, inputs) + k.clone())))
+                .collect();
+            for ((k, inside), ws) in ks.iter().zip(ws) {
+                let left = fragments_of_rows(b, ws);
+                for (token, sum) in tokens.iter().zip(&sums) {
+                    let mut x = [0, 4]
+                        .map(|half| b.load("x", self.member.x, at(*token, inputs) + k.clone() + half, 4));
+                    if let Some(inside) = *inside {
+                        let inside = b.splat(inside, 4);
+                        x = x.map(|x| b.inst("x", Inst::Select(inside, x, zero)));
+                    }
+                    let [low, high] = x.map(|x| terms(b, x));
+                    for (low, high) in low.into_iter().zip(high) {
+                        add_products(b, *sum, left, [low[0], low[1], high[0], high[1]]);
+                    }
+                }
+            }
+        };
+        let most = IN_FLIGHT.min(WRITTEN_OUT / width);
+        let at_once = (1..=most).rev().find(|n| each % n == 0).unwrap_or(1);
+        b.for_loop(LoopKind::Serial, "round", 0, each, at_once, |b, round| {
+            multiply(b, round.into(), at_once);
+        });
+
+        let own_sums = at(self.threads.warp, width * N * FEW_PITCH);
+        for (j, sum) in (0..).zip(sums) {
+            self.keep(b, sum, own_sums.clone() + j * N * FEW_PITCH, FEW_PITCH, (g, q));
+        }
+        b.barrier();
+        let count = width * N * M;
+        let element = |b: &mut Builder, e: Reg| {
+            let (token, output) = b.div_rem(e, M);
+            let sum_of = |b: &mut Builder, warp: i64| {
+                let place = at(token, FEW_PITCH) + output + warp * width * N * FEW_PITCH;
+                self.kept(b, place)
+            };
+            let sum = (1..WARPS).fold(sum_of(b, 0), |sum, warp| {
+                let other = sum_of(b, warp);
+                b.add(sum, other)
+            });
+            self.finish(b, first.clone() + output, Affine::from(token), sum);
+        };
+        let rounds = parts(count, self.threads.count);
+        b.serial("round", 0, rounds, |b, round| {
+            let e = b.address("element", at(round, self.threads.count) + self.threads.t);
+            within(b, e, count, self.threads.count, |b| element(b, e));
+        });
+    }
+
+    /// Any number of tokens: every block takes its share of the tiles.
+    fn many(&self, b: &mut Builder) {
+        let (tile, share) = b.div_rem(self.own, SHARES);
+        let first = b.address("first", at(share, TILE.1));
+        let step = SHARES * TILE.1;
+        b.for_loop(
+            LoopKind::Serial,
+            "tile_token",
+            first,
+            self.tokens,
+            step,
+            |b, token| {
+                self.tile(b, at(tile, TILE.0), token);
+            },
+        );
+    }
+
+    /// The outputs and tokens of a tile from `output` and `token` on.
+    fn tile(&self, b: &mut Builder, output: Affine, token: Reg) {
+        let inputs = self.member.inputs;
+        let t = self.threads.t;
+        // Who brings what: 16 bytes of two rows of weights, and of two tokens.
+        let (row, part) = b.div_rem(t, 4);
+        let weights = [0, TILE.0 / 2].map(|half| {
+            let own = self.output(b, output.clone() + row + half);
+            (
+                at(own, inputs) + at(part, 8),
+                at(row, K / 2) + at(part, 4) + half * (K / 2),
+            )
+        });
+        let (row, part) = b.div_rem(t, 8);
+        let activations = [0, TILE.1 / 2].map(|half| {
+            let own = self.token(b, Affine::from(token) + row + half);
+            (
+                at(own, inputs) + at(part, 4),
+                at(row, K / 2) + at(part, 2) + half * (K / 2),
+            )
+        });
+        let bring = |b: &mut Builder, k: Affine| {
+            let w = weights
+                .clone()
+                .map(|(from, _)| b.words("w", self.member.w, from + k.clone(), 4));
+            let x = activations
+                .clone()
+                .map(|(from, _)| b.load("x", self.member.x, from + k.clone(), 4));
+            (w, x)
+        };
+        let (w, x) = bring(b, Affine::default());
+        let (w, x) = (w.map(|w| b.var("w", w)), x.map(|x| b.var("x", x)));
+
+        let (g, q) = self.place(b);
+        let (warp_row, warp_column) = b.div_rem(self.threads.warp, TILE.1 / WARP_TILE.1);
+        let corner = (at(warp_row, WARP_TILE.0), at(warp_column, WARP_TILE.1));
+        let (tall, wide) = (WARP_TILE.0 / M, WARP_TILE.1 / N);
+        let zero = b.float(0.0, 4);
+        let sums: Vec<Reg> = (0..tall * wide).map(|_| b.var("sum", zero)).collect();
+        let steps = inputs / K;
+        b.serial("step", 0, steps, |b, step| {
+            let two = b.index(2);
+            let which = b.binary(Binary::Rem, step, two);
+            let base = at(which, STEP);
+            for (w, (_, to)) in w.iter().zip(&weights) {
+                b.store(self.memory, base.clone() + to.clone(), *w);
+            }
+            for (x, (_, to)) in x.iter().zip(&activations) {
+                for (i, pair) in (0..).zip(terms(b, *x)) {
+                    let pair = b.inst("pair", Inst::Join(pair.to_vec()));
+                    b.store(
+                        self.memory,
+                        base.clone() + to.clone() + (WEIGHTS + i * TERM),
+                        pair,
+                    );
+                }
+            }
+            b.barrier();
+            let next = b.address("next", Affine::from(step) + 1);
+            let last = b.index(steps - 1);
+            let next = b.binary(Binary::Min, next, last);
+            let (new_w, new_x) = bring(b, at(next, K));
+            for (var, new) in w.iter().zip(new_w).chain(x.iter().zip(new_x)) {
+                b.set(*var, Inst::Copy(new));
+            }
+            let fragment = base + at(g, K / 2) + at(q, 4);
+            let read = |b: &mut Builder, at: Affine| {
+                let words = b.load("words", self.memory, at, 4);
+                lanes(b, words)
+            };
+            let lefts: Vec<_> = (0..tall)
+                .map(|m| {
+                    let place = fragment.clone() + corner.0.clone() * (K / 2) + m * M * (K / 2);
+                    let rows = [0, N].map(|half| read(b, place.clone() + half * (K / 2)));
+                    fragments_of_rows(b, rows)
+                })
+                .collect();
+            for n in 0..wide {
+                let place = fragment.clone() + corner.1.clone() * (K / 2) + (WEIGHTS + n * N * (K / 2));
+                for term in 0..TERMS as i64 {
+                    let right = read(b, place.clone() + term * TERM);
+                    for (m, left) in (0..).zip(&lefts) {
+                        add_products(b, sums[(m * wide + n) as usize], *left, right);
+                    }
+                }
+            }
+        });
+
+        b.barrier();
+        for m in 0..tall {
+            for n in 0..wide {
+                let place = (corner.1.clone() + n * N) * MANY_PITCH + corner.0.clone() + m * M;
+                self.keep(b, sums[(m * wide + n) as usize], place, MANY_PITCH, (g, q));
+            }
+        }
+        b.barrier();
+        let rounds = TILE.0 * TILE.1 / self.threads.count;
+        b.serial("round", 0, rounds, |b, round| {
+            let e = b.address("element", at(round, self.threads.count) + t);
+            let (column, row) = b.div_rem(e, TILE.0);
+            let sum = self.kept(b, at(column, MANY_PITCH) + row);
+            self.finish(b, output.clone() + row, Affine::from(token) + column, sum);
+        });
+        b.barrier();
+    }
+
+    /// Puts a thread's part of a product into shared memory, token by token.
+    fn keep(&self, b: &mut Builder, sum: Reg, from: Affine, pitch: i64, (g, q): (Reg, Reg)) {
+        let bits = b.unary(Unary::BitsOf, sum);
+        for (i, bits) in (0..).zip(lanes(b, bits)) {
+            let (row, column) = (i / 2 * N, i % 2);
+            b.store(
+                self.memory,
+                from.clone() + g + row + at(q, 2 * pitch) + column * pitch,
+                bits,
+            );
+        }
+    }
+
+    fn kept(&self, b: &mut Builder, at: Affine) -> Reg {
+        let bits = b.load("bits", self.memory, at, 1);
+        b.unary(Unary::FromBits, bits)
+    }
+
+    /// What follows a sum, if there is such an output and token.
+    fn finish(&self, b: &mut Builder, output: Affine, token: Affine, sum: Reg) {
+        let token = b.address("token", token);
+        let is_token = b.less(token, self.tokens);
+        let output = b.address("output", output);
+        let all = self.member.outputs;
+        let is_output = (all % TILE.0 != 0).then(|| {
+            let end = b.index(all);
+            b.less(output, end)
+        });
+        where_inside(b, is_output, |b| {
+            where_inside(b, Some(is_token), |b| {
+                let position = at(token, all) + output;
+                self.member.epilogue(b, Affine::from(output), position, sum);
+            });
+        });
+    }
+}
+
+/// Eight weights.
+fn words(b: &mut Builder, w: Buf, at: Affine) -> Words {
+    let words = b.words("w", w, at, 4);
+    lanes(b, words)
+}
+
+fn lanes(b: &mut Builder, from: Reg) -> [Reg; 4] {
+    [0, 1, 2, 3].map(|lane| b.inst("lane", Inst::Extract(from, lane)))
+}
+
+/// The fragments of A of two products, from a row and the eighth after it.
+fn fragments_of_rows(b: &mut Builder, [upper, lower]: [Words; 2]) -> [Reg; 2] {
+    [0, 2].map(|i| {
+        b.inst(
+            "a",
+            Inst::Join(vec![upper[i], lower[i], upper[i + 1], lower[i + 1]]),
+        )
+    })
+}
+
+/// Adds both products to a sum.
+fn add_products(b: &mut Builder, sum: Reg, left: [Reg; 2], right: Words) {
+    for (a, right) in left.into_iter().zip([[right[0], right[1]], [right[2], right[3]]]) {
+        let right = b.inst("b", Inst::Join(right.to_vec()));
+        b.set(
+            sum,
+            Inst::Mma {
+                format: DType::BF16,
+                a,
+                b: right,
+                c: sum,
+            },
+        );
+    }
+}
+
+/// Four activations as sums of bf16: for each term, four of them in two words.
+fn terms(b: &mut Builder, mut x: Reg) -> [[Reg; 2]; TERMS] {
+    let half = b.int(16, 4);
+    let [lower, upper] = [0xffff, 0xffff_0000_u32 as i32].map(|mask| b.int(mask, 4));
+    let mut terms = vec![];
+    for _ in 0..TERMS {
+        let bits = b.unary(Unary::BitsOf, x);
+        let high = b.binary(Binary::And, bits, upper);
+        let low = b.binary(Binary::Shr, bits, half);
+        let low = b.binary(Binary::And, low, lower);
+        terms.push([0, 2].map(|i| {
+            let low = b.inst("low", Inst::Extract(low, i));
+            let high = b.inst("high", Inst::Extract(high, i + 1));
+            b.binary(Binary::Or, low, high)
+        }));
+        let kept = b.unary(Unary::FromBits, high);
+        x = b.sub(x, kept);
+    }
+    terms.try_into().expect("a term each")
+}
