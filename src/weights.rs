@@ -7,7 +7,7 @@ use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::Graph;
 use rwkvc_ir::graph::eval::eval_const;
-use rwkvc_passes::plan::{Plan, Source, Weight};
+use rwkvc_passes::plan::{Layout, Plan, Source, Weight};
 use rwkvc_runtime::{Buffer, SharedBytes, WeightData};
 
 /// A weight of a model that stays where the checkpoint is mapped.
@@ -28,6 +28,18 @@ pub fn weights(model: &Arc<Model>, plan: &Plan) -> Result<Vec<WeightData>> {
 }
 
 fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
+    let data = as_stored(model, weight)?;
+    let Layout::Panels { .. } = weight.layout else {
+        return Ok(data);
+    };
+    let mut arranged = Buffer::zeroed(weight.bytes())?;
+    let rows = data.bytes().context("the bytes of a weight")?;
+    weight.arrange(rows, arranged.bytes_mut());
+    Ok(arranged.into())
+}
+
+/// A weight row by row.
+fn as_stored(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
     match &weight.source {
         Source::Stored(name) => {
             let shared: SharedBytes = Arc::new(Stored {

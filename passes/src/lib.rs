@@ -21,3 +21,4 @@ pub mod pipeline;
 pub mod plan;
 mod projection;
 pub mod schedule;
+mod skip_zero_activations;

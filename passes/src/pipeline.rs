@@ -2,7 +2,10 @@
 
 use rwkvc_ir::graph::{Graph, GraphError};
 
-use crate::{cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections};
+use crate::{
+    cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections,
+    skip_zero_activations,
+};
 
 /// A rewrite of a graph that leaves its meaning alone.
 pub struct Pass {
@@ -70,6 +73,12 @@ pub const STANDARD: &[Pass] = &[
         summary: "products of the mixes of one token shift share one launch",
         fuses: true,
         run: merge_projections::run,
+    },
+    Pass {
+        name: "skip-zero-activations",
+        summary: "read only those columns of a matrix whose rectified activation is not zero",
+        fuses: true,
+        run: skip_zero_activations::run,
     },
     Pass {
         name: "dce",

@@ -16,8 +16,10 @@ use rwkvc_ir::kernel::{Extent, Kernel, verify::KernelError};
 use crate::schedule::{self, Scheduled, Slot, Tensor};
 
 mod arena;
+mod layout;
 
 use arena::Arena;
+pub use layout::Layout;
 
 /// One shape of the step, to be planned.
 pub struct Shape<'g> {
@@ -60,10 +62,12 @@ pub struct Weight {
     pub name: String,
     /// How it is stored.
     pub dtype: DType,
-    /// Its shape.
+    /// Its shape, as it is arranged.
     pub shape: Vec<usize>,
     /// Where its bytes come from.
     pub source: Source,
+    /// How they are arranged.
+    pub layout: Layout,
 }
 
 /// Where the bytes of a weight buffer come from.
@@ -166,6 +170,7 @@ impl Plan {
             dtype: DType::F32,
             shape,
             source,
+            layout: Layout::RowMajor,
         });
     }
 }
@@ -197,6 +202,13 @@ struct Planner<'f> {
     kernels: HashMap<String, usize>,
     /// Weights by the text of what they are made of.
     weights: HashMap<String, usize>,
+}
+
+/// Where everything is that an op's kernels touch.
+struct Places {
+    of: HashMap<Value, Place>,
+    /// Arena offsets of scratch memory, by op and number.
+    scratch: HashMap<(NodeId, usize), u64>,
 }
 
 /// An op with its kernels.
@@ -244,11 +256,21 @@ impl Planner<'_> {
             let label = label(graph, node);
             let operands = graph.operands(node);
             for s in scheduled {
-                let place = |slot: &Slot| match *slot {
-                    Slot::Operand(i) => places[&root(graph, operands[i])],
-                    Slot::Result(i) => places[&graph.value(node, i)],
-                };
-                let args: Vec<Place> = s.args.iter().map(place).collect();
+                let mut args = vec![];
+                for slot in &s.args {
+                    args.push(match *slot {
+                        Slot::Operand(i) => places.of[&root(graph, operands[i])],
+                        Slot::Result(i) => places.of[&graph.value(node, i)],
+                        Slot::Scratch { number, .. } => Place::Arena(places.scratch[&(node, number)]),
+                        Slot::Panels { operand, width } => {
+                            let matrix = root(graph, operands[operand]);
+                            let layout = Layout::Panels {
+                                width: width as usize,
+                            };
+                            Place::Weight(self.weight(graph, matrix, true, layout).map_err(fail)?)
+                        }
+                    });
+                }
                 let weight_bytes = self.weight_bytes(graph, node, &args);
                 let grid = s.kernel.grid;
                 let kernel = self.kernel(s.kernel, graph.op(node))?;
@@ -264,7 +286,7 @@ impl Planner<'_> {
         let probes = graph
             .outputs()
             .iter()
-            .filter_map(|(name, value)| match places.get(&root(graph, *value)) {
+            .filter_map(|(name, value)| match places.of.get(&root(graph, *value)) {
                 Some(&Place::Arena(offset)) => tensor(graph, *value)
                     .ok()
                     .map(|t| (name.clone(), offset, t.len())),
@@ -308,10 +330,11 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Gives every value that a kernel touches its place.
-    fn places(&mut self, shape: &Shape<'_>, steps: &[Step]) -> Result<HashMap<Value, Place>, String> {
+    /// Gives every value that a kernel touches its place, but panels.
+    fn places(&mut self, shape: &Shape<'_>, steps: &[Step]) -> Result<Places, String> {
         let graph = shape.graph;
         let mut places = HashMap::new();
+        let mut scratch = HashMap::new();
         for node in graph.topological() {
             if let Op::Input(input) = graph.op(node) {
                 let value = graph.value(node, 0);
@@ -338,10 +361,12 @@ impl Planner<'_> {
         let mut arena = Arena::default();
         for (i, step) in steps.iter().enumerate() {
             let in_place = schedule::in_place(graph.op(step.node), graph.operands(step.node).len());
-            for v in graph.operands(step.node) {
+            let slots = || step.scheduled.iter().flat_map(|s| &s.args);
+            for (i, v) in graph.operands(step.node).into_iter().enumerate() {
                 let v = root(graph, v);
-                if graph.is_constant(v) && !places.contains_key(&v) {
-                    let index = self.weight(graph, v, keeps_format(graph, v))?;
+                if graph.is_constant(v) && !places.contains_key(&v) && slots().any(|s| *s == Slot::Operand(i))
+                {
+                    let index = self.weight(graph, v, keeps_format(graph, v), Layout::RowMajor)?;
                     places.insert(v, Place::Weight(index));
                 }
             }
@@ -356,6 +381,15 @@ impl Planner<'_> {
                     place.insert(Place::Arena(arena.take(bytes)));
                 }
             }
+            let mut own = vec![];
+            for slot in slots() {
+                if let Slot::Scratch { number, bytes } = *slot
+                    && let Entry::Vacant(place) = scratch.entry((step.node, number))
+                {
+                    own.push(*place.insert(arena.take(bytes)));
+                }
+            }
+            own.into_iter().for_each(|offset| arena.give_back(offset));
             // Results that nobody reads are free again at once.
             let ends = |v: &Value| last_use.get(v).copied().unwrap_or(i) == i;
             let mut dead: Vec<Value> = graph
@@ -367,14 +401,14 @@ impl Planner<'_> {
             dead.sort();
             dead.dedup();
             for v in dead.iter().filter(|v| ends(v)) {
-                if let Place::Arena(offset) = places[v] {
+                if let Some(&Place::Arena(offset)) = places.get(v) {
                     arena.give_back(offset);
                 }
             }
         }
         self.plan.arena_bytes = self.plan.arena_bytes.max(arena.size());
         self.check_next_state(shape, &places)?;
-        Ok(places)
+        Ok(Places { of: places, scratch })
     }
 
     /// The next value of each part of the state must be where the part is: nothing copies it there.
@@ -431,9 +465,9 @@ impl Planner<'_> {
 
     /// The weight buffer of a value that depends only on weights. Matrices keep the format they are stored in; vectors
     /// become f32, which costs little and spares every kernel the conversion.
-    fn weight(&mut self, graph: &Graph, value: Value, keep: bool) -> Result<usize, String> {
+    fn weight(&mut self, graph: &Graph, value: Value, keep: bool, layout: Layout) -> Result<usize, String> {
         let part = graph.extract(value);
-        let key = format!("{keep} {part}");
+        let key = format!("{keep} {layout:?} {part}");
         if let Some(&index) = self.weights.get(&key) {
             return Ok(index);
         }
@@ -457,8 +491,9 @@ impl Planner<'_> {
         self.plan.weights.push(Weight {
             name,
             dtype,
-            shape,
+            shape: layout.shape(shape),
             source,
+            layout,
         });
         self.weights.insert(key, index);
         Ok(index)

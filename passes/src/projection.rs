@@ -1,6 +1,6 @@
 //! A matrix product with what rides along, as the passes on products see it: a `linear` is a group of one.
 
-use rwkvc_ir::graph::ops::{Activation, LinearGroup, Member, Op};
+use rwkvc_ir::graph::ops::{LinearGroup, Member, Op};
 use rwkvc_ir::graph::{Graph, GraphError, NodeId, Value};
 
 /// One member of a `linear_group` with its operands, or a `linear`.
@@ -23,14 +23,8 @@ pub(crate) fn projections(graph: &Graph, node: NodeId) -> Vec<Projection> {
     let operands = graph.operands(node);
     match graph.op(node) {
         Op::Linear(_) => {
-            let member = Member {
-                activation: Activation::None,
-                bias: false,
-                scale: false,
-                residual: false,
-            };
             vec![Projection {
-                member,
+                member: Member::PLAIN,
                 operands,
                 result: graph.value(node, 0),
             }]

@@ -1,10 +1,19 @@
 //! Memory for numbers: zeroed, aligned for vector instructions, never moved.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 /// A cache line, and the widest vector register.
 const ALIGN: usize = 64;
+
+/// A huge page: so many bytes are found with one look at the page table.
+const HUGE: usize = 2 << 20;
+
+/// Where a buffer may lie: large ones from a huge page on.
+fn layout(len: usize) -> Option<Layout> {
+    let align = if len < HUGE { ALIGN } else { HUGE };
+    Layout::from_size_align(len.max(1), align).ok()
+}
 
 /// No memory for a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +34,17 @@ impl Buffer {
     pub fn zeroed(len: u64) -> Result<Self, OutOfMemory> {
         let error = OutOfMemory(len);
         let len = usize::try_from(len).map_err(|_| error)?;
-        let layout = Layout::from_size_align(len.max(1), ALIGN).map_err(|_| error)?;
-        // SAFETY: the layout is not empty.
-        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(error)?;
+        let layout = layout(len).ok_or(error)?;
+        if layout.align() < HUGE {
+            // SAFETY: the layout is not empty.
+            let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(error)?;
+            return Ok(Buffer { memory, len });
+        }
+        // SAFETY: as above.
+        let memory = NonNull::new(unsafe { alloc(layout) }).ok_or(error)?;
+        crate::memory::prefer_huge_pages(memory, len);
+        // SAFETY: the memory has this length.
+        unsafe { memory.write_bytes(0, len) };
         Ok(Buffer { memory, len })
     }
 
@@ -78,9 +95,7 @@ unsafe impl Sync for Buffer {}
 impl Drop for Buffer {
     fn drop(&mut self) {
         // The layout was valid when the memory was allocated.
-        let Ok(layout) = Layout::from_size_align(self.len.max(1), ALIGN) else {
-            return;
-        };
+        let Some(layout) = layout(self.len) else { return };
         // SAFETY: allocated in `zeroed` with this layout.
         unsafe { dealloc(self.memory.as_ptr(), layout) };
     }

@@ -250,10 +250,10 @@ fn check_overlaps(launch: &Launch, params: &[Param], tokens: i64) -> Result<(), 
 
 /// The elements of a weight buffer.
 fn bytes_of(weight: &Weight, params: &dyn ParamSource) -> Result<Vec<u8>, String> {
-    match &weight.source {
+    let stored = match &weight.source {
         Source::Stored(name) => {
             let view = params.param(name).ok_or("there is no such weight")?;
-            Ok(view.bytes.to_vec())
+            view.bytes.to_vec()
         }
         Source::Computed(graph) => {
             let (_, value) = graph.outputs().first().ok_or("its graph has no output")?;
@@ -262,7 +262,10 @@ fn bytes_of(weight: &Weight, params: &dyn ParamSource) -> Result<Vec<u8>, String
             for (i, &x) in tensor.values().iter().enumerate() {
                 weight.dtype.write(&mut bytes, i, x.into());
             }
-            Ok(bytes)
+            bytes
         }
-    }
+    };
+    let mut bytes = vec![0; weight.bytes() as usize];
+    weight.arrange(&stored, &mut bytes);
+    Ok(bytes)
 }

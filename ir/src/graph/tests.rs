@@ -252,6 +252,7 @@ fn generated(choices: &[(u8, u16, u16, u16)]) -> Graph {
         let pick = |n: u16| values[usize::from(n) % values.len()];
         let (a, b, c) = (pick(a), pick(b), pick(c));
         let member = Member {
+            skip_zeros: false,
             bias: op % 2 == 0,
             activation: Activation::Relu2,
             scale: false,

@@ -19,12 +19,14 @@ pub(super) struct Buffers<'m> {
     pub(super) outputs: i64,
 }
 
-/// Opens the kernel of a group and its parameters, member by member.
+/// Opens the kernel of a group and its parameters, member by member. Matrices lie row by row, or in panels whose width
+/// follows from the outputs.
 pub(super) fn open<'a, F>(
     members: &'a [Member],
     operands: &'a [Tensor],
     results: &'a [Tensor],
     features: &'a F,
+    panels: Option<&dyn Fn(i64) -> i64>,
 ) -> (Scope<'a, F>, Vec<Buffers<'a>>) {
     let dims: Vec<String> = results
         .iter()
@@ -41,7 +43,10 @@ pub(super) fn open<'a, F>(
         let inputs = operands[x].last();
         let outputs = results[m].last();
         let x = s.read("x", x);
-        let w = s.read("w", w);
+        let w = match panels {
+            None => s.read("w", w),
+            Some(width) => s.panels("w", w, width(outputs)),
+        };
         let bias = member.bias.then(|| s.read("bias", operand()));
         let scale = member.scale.then(|| s.read("scale", operand()));
         let residual = member.residual.then(|| s.read("residual", operand()));

@@ -18,7 +18,7 @@ pub use gpu::{SAMPLER_WORDS, sample_kernel};
 
 use rwkvc_backend_api::Features;
 use rwkvc_ir::DType;
-use rwkvc_ir::graph::ops::{Activation, Member, Op};
+use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel};
 
@@ -68,6 +68,10 @@ pub(crate) enum Slot {
     Operand(usize),
     /// The op's result of this number.
     Result(usize),
+    /// The matrix that is the op's operand of this number, in [`Layout::Panels`] of this width.
+    Panels { operand: usize, width: i64 },
+    /// Memory of this many bytes that the kernels of one op share, by number; with any contents before the first.
+    Scratch { number: usize, bytes: u64 },
 }
 
 /// A kernel and what to pass it.
@@ -112,10 +116,27 @@ impl<'a, F> Scope<'a, F> {
         self.param(name, Slot::Result(result), Access::Write)
     }
 
+    /// A parameter for a matrix in panels of `width` rows.
+    pub(crate) fn panels(&mut self, name: &str, operand: usize, width: i64) -> Buf {
+        let matrix = &self.operands[operand];
+        let rows = (matrix.rows().fixed + width - 1) / width * width;
+        self.args.push(Slot::Panels { operand, width });
+        let len = Extent::fixed(rows * matrix.last());
+        self.b.param(name, matrix.dtype, len, Access::Read)
+    }
+
+    /// A parameter for `len` integers of scratch memory.
+    pub(crate) fn scratch(&mut self, name: &str, number: usize, len: i64, access: Access) -> Buf {
+        let bytes = len.unsigned_abs() * DType::I32.size() as u64;
+        self.args.push(Slot::Scratch { number, bytes });
+        self.b.param(name, DType::I32, Extent::fixed(len), access)
+    }
+
     fn param(&mut self, name: &str, slot: Slot, access: Access) -> Buf {
         let t = match slot {
-            Slot::Operand(i) => &self.operands[i],
             Slot::Result(i) => &self.results[i],
+            Slot::Operand(i) => &self.operands[i],
+            Slot::Panels { .. } | Slot::Scratch { .. } => unreachable!("these have parameters of their own"),
         };
         self.args.push(slot);
         self.b.param(name, t.dtype, t.len(), access)
@@ -133,14 +154,6 @@ impl<'a, F> Scope<'a, F> {
 fn at(reg: rwkvc_ir::kernel::Reg, factor: i64) -> Affine {
     Affine::from(reg) * factor
 }
-
-/// A product without an epilogue.
-const PLAIN: Member = Member {
-    activation: Activation::None,
-    bias: false,
-    scale: false,
-    residual: false,
-};
 
 /// What is said of an op that only the packing of weights computes.
 fn no_schedule(op: &Op) -> String {

@@ -170,6 +170,7 @@ const ACTIVATIONS: [(&str, Activation); 4] = [
 fn print_member(member: &Member) -> String {
     let activation = ACTIVATIONS.iter().find(|(_, a)| *a == member.activation);
     let parts = [
+        member.skip_zeros.then_some("skip_zeros"),
         member.bias.then_some("bias"),
         activation.map(|(name, _)| *name),
         member.scale.then_some("scale"),
@@ -191,6 +192,7 @@ fn parse_member(word: &str) -> Option<Member> {
     }
     for part in word.split('+') {
         match part {
+            "skip_zeros" => member.skip_zeros = true,
             "bias" => member.bias = true,
             "scale" => member.scale = true,
             "residual" => member.residual = true,

@@ -21,6 +21,8 @@ pub enum Activation {
 /// One product of a [`LinearGroup`]: `activation(W x + bias) * scale + residual`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
+    /// Whether `x` has many zeros, so that reading only the columns of `W` that it needs is faster. Changes no result.
+    pub skip_zeros: bool,
     /// Whether there is a bias.
     pub bias: bool,
     /// What follows the bias.
@@ -34,6 +36,7 @@ pub struct Member {
 impl Member {
     /// A matrix product alone.
     pub const PLAIN: Member = Member {
+        skip_zeros: false,
         bias: false,
         activation: Activation::None,
         scale: false,

@@ -352,8 +352,8 @@ ops! {
     /// are member after member: `x[..,I]`, `w[O,I]` and, if the member has them, `bias[O]`, `scale[..,O]`,
     /// `residual[..,O]`.
     fused linear_group::LinearGroup {
-        /// For each member the parts it has, joined by `+`: `bias`; one of `relu`, `relu2`, `tanh`, `sigmoid`; `scale`;
-        /// `residual`. `plain` has none.
+        /// For each member the parts it has, joined by `+`: `skip_zeros` if many of `x` are zero; `bias`; one of `relu`,
+        /// `relu2`, `tanh`, `sigmoid`; `scale`; `residual`. `plain` has none.
         members: Vec<Member>,
     } (operand[n]) -> (y[n]);
 

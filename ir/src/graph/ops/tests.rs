@@ -389,6 +389,7 @@ fn fused_ops_have_the_types_of_their_decomposition() {
     let mut gated = block.clone();
     gated.extend([x.clone(), x.clone()]);
     let everything = Member {
+        skip_zeros: false,
         bias: true,
         activation: Activation::Sigmoid,
         scale: true,

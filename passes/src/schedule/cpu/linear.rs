@@ -8,6 +8,8 @@
 //! vectors.
 
 mod dot;
+mod panels;
+mod skip;
 
 use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
@@ -28,7 +30,13 @@ pub(super) fn linear_group(
     features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
-    let (mut s, all) = group::open(members, operands, results, features);
+    if let [Member { skip_zeros: true, .. }] = members {
+        return match rows == Extent::fixed(1) {
+            true => skip::one_token(members, operands, results, features),
+            false => panels::many_tokens(members, operands, results, features),
+        };
+    }
+    let (mut s, all) = group::open(members, operands, results, features, None);
     if rows == Extent::fixed(1) {
         decode(&mut s, &all)
     } else {

@@ -24,9 +24,9 @@ mod wkv;
 pub use sample::{SAMPLER_WORDS, sample_kernel};
 
 use rwkvc_backend_api::GpuFeatures;
-use rwkvc_ir::graph::ops::Op;
+use rwkvc_ir::graph::ops::{Member, Op};
 
-use super::{PLAIN, Scheduled, Tensor, at, broadcast, math, no_schedule};
+use super::{Scheduled, Tensor, at, broadcast, math, no_schedule};
 
 type Scope<'a> = super::Scope<'a, GpuFeatures>;
 
@@ -49,7 +49,12 @@ pub(super) fn schedule(
         Op::LayerNorm(op) => norm::layer_norm(op.eps, operands, results, features),
         Op::L2Normalize(op) => norm::l2_normalize(op.eps, operands, results, features),
         Op::Sum(_) => norm::sum(operands, results, features),
-        Op::Linear(_) => Ok(linear::linear_group(&[PLAIN], operands, results, features)),
+        Op::Linear(_) => Ok(linear::linear_group(
+            &[Member::PLAIN],
+            operands,
+            results,
+            features,
+        )),
         Op::LinearGroup(op) => Ok(linear::linear_group(&op.members, operands, results, features)),
         Op::Wkv7(_) => wkv::wkv7(operands, results, features),
         Op::Wkv7Block(op) => wkv::wkv7_block(op, operands, results, features),

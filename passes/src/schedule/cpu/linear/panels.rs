@@ -1,0 +1,252 @@
+//! Products with a matrix that lies in panels: some outputs side by side, input after input.
+//!
+//! A task computes the outputs of a part of a panel in vector lanes, so there are no sums across lanes. Some inputs at a time
+//! are kept as f32 in the nearest cache, and multiplied by tiles of tokens.
+
+use rwkvc_backend_api::CpuFeatures;
+use rwkvc_ir::graph::ops::Member;
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, LoopKind, Reg};
+
+use super::super::super::group::{self, Buffers};
+use super::super::super::rows;
+use super::super::{Scheduled, Tensor, at, math};
+
+/// Outputs of a panel, at most: an input's are long enough for memory to read in one go, and several tasks share a matrix.
+const WIDTH: i64 = 512;
+
+/// Tokens of a tile: with the vectors of a part as many sums as there are registers for.
+const HEIGHT: i64 = 4;
+
+/// Inputs of a part that are kept as f32 for all tokens of a block.
+const DEPTH: i64 = 64;
+
+/// Tokens whose sums stay near between some inputs and the next.
+const BLOCK: i64 = 128;
+
+/// Outputs of a panel of a matrix of this many.
+pub(super) fn width(outputs: i64, features: &CpuFeatures) -> i64 {
+    let unit = part_of(outputs, features);
+    let panels = (outputs + WIDTH - 1) / WIDTH;
+    let each = (outputs + panels - 1) / panels;
+    (each + unit - 1) / unit * unit
+}
+
+/// Outputs of a task, which its sums are in registers for.
+fn part_of(outputs: i64, features: &CpuFeatures) -> i64 {
+    let lanes = i64::from(features.f32_lanes);
+    let vectors = if features.vector_registers >= 32 { 4 } else { 3 };
+    (lanes * vectors).min((outputs + lanes - 1) / lanes * lanes)
+}
+
+/// `y = activation(W x + bias) * scale + residual` for any number of tokens.
+pub(super) fn many_tokens(
+    members: &[Member],
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &CpuFeatures,
+) -> Vec<Scheduled> {
+    let rows = operands[0].rows();
+    let width = |outputs| width(outputs, features);
+    let (mut s, all) = group::open(members, operands, results, features, Some(&width));
+    let m = &all[0];
+    let panels = Panels::new(m, width(m.outputs), part_of(m.outputs, features), features);
+    let panel = s.b.private("panel", DEPTH * panels.part);
+    let sums = s.b.private("sums", BLOCK * panels.part);
+    s.b.parallel("task", Extent::fixed(panels.tasks()), |b, own| {
+        let tokens = rows::count(b, rows);
+        panels.many_tokens(b, m, (panel, sums), own, tokens);
+    });
+    vec![s.finish()]
+}
+
+/// The panels of a matrix, and what a task takes of them.
+pub(super) struct Panels {
+    pub(super) inputs: i64,
+    pub(super) outputs: i64,
+    /// Outputs of a panel.
+    pub(super) width: i64,
+    /// Outputs of a task: all of a panel, or an equal part.
+    part: i64,
+    pub(super) lanes: u32,
+    pub(super) prefetch: bool,
+}
+
+impl Panels {
+    pub(super) fn new(m: &Buffers<'_>, width: i64, part: i64, features: &CpuFeatures) -> Panels {
+        Panels {
+            inputs: m.inputs,
+            outputs: m.outputs,
+            width,
+            part,
+            lanes: features.f32_lanes,
+            prefetch: features.prefetch,
+        }
+    }
+
+    pub(super) fn tasks(&self) -> i64 {
+        (self.outputs + self.part - 1) / self.part
+    }
+
+    fn vectors(&self) -> i64 {
+        self.part / i64::from(self.lanes)
+    }
+
+    /// Where the outputs of task `own` lie in input 0.
+    pub(super) fn start(&self, b: &mut Builder, own: Reg) -> Affine {
+        let parts = self.width / self.part;
+        if parts == 1 {
+            return at(own, self.inputs * self.width);
+        }
+        let (panel, part) = b.div_rem(own, parts);
+        at(panel, self.inputs * self.width) + at(part, self.part)
+    }
+
+    /// Runs `body(builder, first, count)` for the outputs of a task: the last may have fewer than a part.
+    pub(super) fn for_outputs(&self, b: &mut Builder, own: Reg, body: impl Fn(&mut Builder, Affine, i64)) {
+        let (full, rest) = (self.outputs / self.part, self.outputs % self.part);
+        let first = at(own, self.part);
+        match (full, rest) {
+            (_, 0) => body(b, first, self.part),
+            (0, _) => body(b, Affine::from(0), rest),
+            _ => {
+                let end = b.index(full);
+                let whole = b.less(own, end);
+                b.if_else(
+                    whole,
+                    |b| body(b, first, self.part),
+                    |b| body(b, Affine::from(full * self.part), rest),
+                );
+            }
+        }
+    }
+
+    /// What follows the sums of a token, which start at `from`: outputs from `first` on.
+    pub(super) fn finish(
+        &self,
+        b: &mut Builder,
+        m: &Buffers<'_>,
+        sums: Buf,
+        from: Affine,
+        first: &Affine,
+        (token, count): (Affine, i64),
+    ) {
+        math::over(b, count, self.lanes, |b, i, lanes| {
+            let sum = b.load("sum", sums, from.clone() + i, lanes);
+            let channel = first.clone() + i;
+            m.epilogue(b, channel.clone(), token.clone() * self.outputs + channel, sum);
+        });
+    }
+
+    /// The outputs of a task for all tokens.
+    fn many_tokens(
+        &self,
+        b: &mut Builder,
+        m: &Buffers<'_>,
+        (panel, sums): (Buf, Buf),
+        own: Reg,
+        tokens: Reg,
+    ) {
+        let start = self.start(b, own);
+        b.for_loop(LoopKind::Serial, "block", 0, tokens, BLOCK, |b, block| {
+            let left = b.address("left", Affine::from(tokens) + at(block, -1));
+            let most = b.index(BLOCK);
+            let count = b.binary(Binary::Min, left, most);
+            let (whole, rest) = (self.inputs / DEPTH, self.inputs % DEPTH);
+            let chunk = |b: &mut Builder, k: Affine, depth: i64, is_first: bool| {
+                self.spread(b, m, panel, start.clone() + k.clone() * self.width, depth);
+                let height = b.index(HEIGHT);
+                let tiles = b.binary(Binary::Div, count, height);
+                let tile = |b: &mut Builder, token: Affine, height: i64| {
+                    let tile = Tile {
+                        token,
+                        height,
+                        k: k.clone(),
+                        depth,
+                        is_first,
+                    };
+                    self.tile(b, m, (panel, sums), block, &tile);
+                };
+                b.serial("tile", 0, tiles, |b, t| tile(b, at(t, HEIGHT), HEIGHT));
+                let done = b.address("done", at(tiles, HEIGHT));
+                b.serial("token", done, count, |b, token| tile(b, Affine::from(token), 1));
+            };
+            if whole > 0 {
+                chunk(b, Affine::from(0), DEPTH, true);
+                b.for_loop(LoopKind::Serial, "k", DEPTH, whole * DEPTH, DEPTH, |b, k| {
+                    chunk(b, k.into(), DEPTH, false);
+                });
+            }
+            if rest > 0 {
+                chunk(b, Affine::from(whole * DEPTH), rest, whole == 0);
+            }
+            self.for_outputs(b, own, |b, first, outputs| {
+                b.serial("token", 0, count, |b, token| {
+                    let position = Affine::from(block) + token;
+                    self.finish(b, m, sums, at(token, self.part), &first, (position, outputs));
+                });
+            });
+        });
+    }
+
+    /// Some inputs of a task's outputs as f32, from `row` on.
+    fn spread(&self, b: &mut Builder, m: &Buffers<'_>, panel: Buf, row: Affine, depth: i64) {
+        b.serial("i", 0, depth, |b, i| {
+            for v in 0..self.vectors() {
+                let column = v * i64::from(self.lanes);
+                let w = b.load("w", m.w, row.clone() + at(i, self.width) + column, self.lanes);
+                b.store(panel, at(i, self.part) + column, w);
+            }
+        });
+    }
+
+    /// Adds some inputs to the sums of a tile of tokens.
+    fn tile(&self, b: &mut Builder, m: &Buffers<'_>, (panel, sums): (Buf, Buf), block: Reg, tile: &Tile) {
+        let lanes = i64::from(self.lanes);
+        let place = |token: i64, v: i64| (tile.token.clone() + token) * self.part + v * lanes;
+        let zero = b.float(0.0, self.lanes);
+        let acc: Vec<Vec<Reg>> = (0..tile.height)
+            .map(|token| {
+                (0..self.vectors())
+                    .map(|v| {
+                        let sum = match tile.is_first {
+                            true => zero,
+                            false => b.load("sum", sums, place(token, v), self.lanes),
+                        };
+                        b.var("acc", sum)
+                    })
+                    .collect()
+            })
+            .collect();
+        b.serial("i", 0, tile.depth, |b, i| {
+            let ws: Vec<Reg> = (0..self.vectors())
+                .map(|v| b.load("w", panel, at(i, self.part) + v * lanes, self.lanes))
+                .collect();
+            for (token, acc) in (0..).zip(&acc) {
+                let row = (Affine::from(block) + tile.token.clone() + token) * self.inputs;
+                let x = b.load("x", m.x, row + tile.k.clone() + i, 1);
+                let x = b.splat(x, self.lanes);
+                for (&w, &acc) in ws.iter().zip(acc) {
+                    b.set(acc, Inst::Fma(w, x, acc));
+                }
+            }
+        });
+        for (token, acc) in (0..).zip(acc) {
+            for (v, acc) in (0..).zip(acc) {
+                b.store(sums, place(token, v), acc);
+            }
+        }
+    }
+}
+
+/// Some tokens and inputs.
+struct Tile {
+    /// The first token of a block.
+    token: Affine,
+    height: i64,
+    /// The first input.
+    k: Affine,
+    depth: i64,
+    /// Whether nothing was added up yet.
+    is_first: bool,
+}

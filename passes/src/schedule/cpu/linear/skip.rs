@@ -1,0 +1,181 @@
+//! A product with activations of one token that are mostly zero: only the inputs that are not are read.
+//!
+//! ```text
+//! list   positions of the activations that are not zero, and how many there are
+//! rows   a panel a task: eight of the listed inputs at once, sums in the nearest cache, the next eight asked for; all inputs
+//!        where too many are listed
+//! ```
+
+use rwkvc_backend_api::CpuFeatures;
+use rwkvc_ir::graph::ops::Member;
+use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::{Access, Affine, Binary, Buf, Compare, Extent, Inst, LoopKind, Reg, Unary};
+
+use super::super::super::group::{self, Buffers};
+use super::super::{Scheduled, Scope, Tensor, at};
+use super::panels::{Panels, width};
+
+/// Bytes of a cache line.
+const LINE: i64 = 64;
+
+/// The share of the inputs below which reading only these is faster than reading all: memory likes long stretches.
+const FEW: (i64, i64) = (2, 5);
+
+/// Listed inputs that are added up together.
+const TOGETHER: i64 = 8;
+
+/// How many inputs ahead lines are asked for when all are read: one after the other, since the machine itself asks for what
+/// comes next in memory.
+const AHEAD: i64 = 4;
+
+pub(super) fn one_token(
+    members: &[Member],
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &CpuFeatures,
+) -> Vec<Scheduled> {
+    let inputs = operands[0].last();
+    let width = |outputs| width(outputs, features);
+    let list = list(operands, results, features, inputs);
+    let (mut s, all) = group::open(members, operands, results, features, Some(&width));
+    let m = &all[0];
+    let listed = s.scratch("list", 0, inputs + 1, Access::Read);
+    let panels = Panels::new(m, width(m.outputs), width(m.outputs), features);
+    let sums = s.b.private("sums", panels.width);
+    s.b.parallel("task", Extent::fixed(panels.tasks()), |b, own| {
+        panels.listed(b, m, (listed, sums), own);
+    });
+    vec![list, s.finish()]
+}
+
+/// Writes the positions of what is not zero, then how many these are.
+fn list(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures, inputs: i64) -> Scheduled {
+    let mut s: Scope<'_> = Scope::new(&format!("nonzero_{inputs}"), operands, results, features);
+    let x = s.read("x", 0);
+    let list = s.scratch("list", 0, inputs + 1, Access::Write);
+    s.b.parallel("task", Extent::fixed(1), |b, _| {
+        let [nothing, one] = [0, 1].map(|n| b.index(n));
+        let count = b.var("count", nothing);
+        let zero = b.float(0.0, 1);
+        b.serial("k", 0, inputs, |b, k| {
+            // Without a branch, which would often be foreseen wrongly: a position is written, and overwritten if it is
+            // none.
+            let place = within(b, count, inputs);
+            let position = b.unary(Unary::IndexToI32, k);
+            b.store(list, place, position);
+            let x = b.load("x", x, k, 1);
+            let is_there = b.inst("is_there", Inst::Compare(Compare::Ne, x, zero));
+            let more = b.inst("more", Inst::Select(is_there, one, nothing));
+            b.set(count, Inst::Binary(Binary::Add, count, more));
+        });
+        let count = b.unary(Unary::IndexToI32, count);
+        b.store(list, Affine::from(inputs), count);
+    });
+    s.finish()
+}
+
+/// A number from 0 to `n - 1`: the nearest.
+fn within(b: &mut Builder, i: Reg, n: i64) -> Reg {
+    let (zero, last) = (b.index(0), b.index(n - 1));
+    let i = b.binary(Binary::Max, i, zero);
+    b.binary(Binary::Min, i, last)
+}
+
+impl Panels {
+    /// The outputs of a panel, from those inputs that are listed.
+    fn listed(&self, b: &mut Builder, m: &Buffers<'_>, (list, sums): (Buf, Buf), own: Reg) {
+        let start = self.start(b, own);
+        let zero = b.float(0.0, self.lanes);
+        let step = i64::from(self.lanes);
+        b.for_loop(LoopKind::Serial, "i", 0, self.width, step, |b, i| {
+            b.store(sums, i, zero);
+        });
+        let count = b.load("count", list, Affine::from(self.inputs), 1);
+        let count = b.unary(Unary::ToIndex, count);
+        let count = within(b, count, self.inputs + 1);
+        let some = |b: &mut Builder| {
+            let together = b.index(TOGETHER);
+            let groups = b.binary(Binary::Div, count, together);
+            b.serial("group", 0, groups, |b, group| {
+                let inputs: Vec<_> = (0..TOGETHER)
+                    .map(|j| {
+                        let k = self.input(b, list, at(group, TOGETHER) + j);
+                        let next = b.address("next", at(group, TOGETHER) + (j + TOGETHER));
+                        let next = within(b, next, self.inputs);
+                        (k, Some(Affine::from(self.input(b, list, next.into()))))
+                    })
+                    .collect();
+                self.add(b, m, sums, &start, &inputs);
+            });
+            let done = b.address("done", at(groups, TOGETHER));
+            b.serial("one", done, count, |b, one| {
+                let k = self.input(b, list, one.into());
+                self.add(b, m, sums, &start, &[(k, None)]);
+            });
+        };
+        let few = b.index(self.inputs * FEW.0 / FEW.1);
+        let is_few = b.less(count, few);
+        b.if_else(is_few, some, |b| self.all(b, m, sums, &start));
+        self.for_outputs(b, own, |b, first, count| {
+            self.finish(b, m, sums, Affine::from(0), &first, (Affine::from(0), count));
+        });
+    }
+
+    /// The outputs of a panel, from all inputs in order.
+    fn all(&self, b: &mut Builder, m: &Buffers<'_>, sums: Buf, start: &Affine) {
+        b.serial("k", 0, self.inputs, |b, k| {
+            self.add(b, m, sums, start, &[(k, Some(Affine::from(k) + AHEAD))]);
+        });
+    }
+
+    /// Adds some inputs to the sums; of each there may be a later one whose lines are asked for.
+    fn add(
+        &self,
+        b: &mut Builder,
+        m: &Buffers<'_>,
+        sums: Buf,
+        start: &Affine,
+        inputs: &[(Reg, Option<Affine>)],
+    ) {
+        let step = i64::from(self.lanes);
+        let row = |k: Affine| start.clone() + k * self.width;
+        let rows: Vec<(Affine, Reg)> = inputs
+            .iter()
+            .map(|(k, _)| {
+                let x = b.load("x", m.x, *k, 1);
+                (row(Affine::from(*k)), b.splat(x, self.lanes))
+            })
+            .collect();
+        let next: Vec<Affine> = inputs
+            .iter()
+            .filter_map(|(_, next)| next.clone().filter(|_| self.prefetch).map(row))
+            .collect();
+        let line = LINE / b.dtype(m.w).size() as i64;
+        let vectors = if line > step && self.width % line == 0 {
+            line / step
+        } else {
+            1
+        };
+        b.for_loop(LoopKind::Serial, "i", 0, self.width, vectors * step, |b, i| {
+            for next in &next {
+                b.prefetch(m.w, next.clone() + i);
+            }
+            for v in 0..vectors {
+                let i = Affine::from(i) + v * step;
+                let mut sum = b.load("sum", sums, i.clone(), self.lanes);
+                for (row, x) in &rows {
+                    let w = b.load("w", m.w, row.clone() + i.clone(), self.lanes);
+                    sum = b.fma(w, *x, sum);
+                }
+                b.store(sums, i, sum);
+            }
+        });
+    }
+
+    /// A listed input.
+    fn input(&self, b: &mut Builder, list: Buf, place: Affine) -> Reg {
+        let k = b.load("k", list, place, 1);
+        let k = b.unary(Unary::ToIndex, k);
+        within(b, k, self.inputs)
+    }
+}
