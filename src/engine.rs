@@ -141,7 +141,20 @@ impl Gpu {
     /// Loads an artifact for GPUs on the first one of this machine, with a fresh state.
     pub fn open(artifact: Artifact) -> Result<Self> {
         let driver = CudaDriver::open(0)?;
-        let model = GpuModel::from_artifact(artifact, Arc::new(driver))?;
+        Self::start(&GpuModel::from_artifact(artifact, Arc::new(driver))?)
+    }
+
+    /// Compiles a checkpoint in memory and loads it on the first GPU of this machine, with a fresh state.
+    pub fn compile(model: &Arc<Model>, options: &mut Options<'_>) -> Result<Self> {
+        // First, so that nothing is compiled where nothing can run.
+        let driver = CudaDriver::open(0)?;
+        let compiled = compile(model, options)?;
+        let weights = weights(model, &compiled.plan)?;
+        let loaded = GpuModel::from_parts(compiled.manifest, &compiled.object, weights, Arc::new(driver));
+        Self::start(&loaded?)
+    }
+
+    fn start(model: &GpuModel) -> Result<Self> {
         let session = model.session(Mode::Graph)?;
         Ok(Gpu { session })
     }

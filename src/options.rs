@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
 use rwkvc::engine::{self, Compiled, Engine, Gpu, Reference};
+use rwkvc_backend_api::Arch;
 use rwkvc_ir::graph::Graph;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_runtime::manifest::ProgramKind;
@@ -49,6 +50,9 @@ pub(crate) fn open(
     }
     let mut after = printer(&codegen.passes)?;
     let mut options = compile_options(codegen, programs, &mut after)?;
+    if options.target.arch == Arch::Cuda {
+        return Ok(Box::new(Gpu::compile(&model, &mut options)?));
+    }
     let model = engine::load(&model, &mut options)?;
     Ok(Box::new(Compiled::new(model, &workspace)?))
 }

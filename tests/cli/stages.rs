@@ -105,6 +105,7 @@ fn code_for_gpus_is_ptx() {
         if !std::path::Path::new("/dev/nvidiactl").exists() {
             let missing = "no NVIDIA driver was found on this machine: the library libcuda cannot be loaded";
             fails(["run", &file, "--tokens", "1"], &[missing]);
+            fails(["run", tiny(), "--target", "cuda", "--tokens", "1"], &[missing]);
         }
     }
 }

@@ -107,3 +107,25 @@ fn a_published_size_in_bf16() {
         DEEP_TOLERANCE,
     );
 }
+
+/// Few and many zeros in the channel mix, whose matrix then has more than one panel.
+#[test]
+fn activations_that_are_mostly_zero() {
+    for zero_share in [0.95, 0.7, 0.1] {
+        let model = open_bytes(&random::file(&GenerateOptions {
+            vocab: 64,
+            n_layers: 2,
+            width: 576,
+            ffn: 203,
+            zero_share: Some(zero_share),
+            ..GenerateOptions::preset("0.1b").expect("a preset")
+        }));
+        let tokens = [1, 63, 5, 20, 41];
+        let expected = evaluate(&model, &tokens);
+        for case in cases() {
+            let what = format!("{zero_share}, {case}");
+            let code = case.load(&model, &PROGRAMS);
+            check_case(&what, &code, &tokens, &expected, TOLERANCE);
+        }
+    }
+}
