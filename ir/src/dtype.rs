@@ -16,27 +16,41 @@ pub enum DType {
     BF16,
     /// Signed 32-bit integers: token ids.
     I32,
+    /// Signed bytes: codes of quantised values.
+    I8,
 }
 
 impl DType {
     /// Every format, in the order of the enum.
-    pub const ALL: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::I32];
+    pub const ALL: [DType; 5] = [DType::F32, DType::F16, DType::BF16, DType::I32, DType::I8];
+
+    /// Whether the elements are floats.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F16 | DType::BF16)
+    }
 
     /// Bytes of one element.
     pub const fn size(self) -> usize {
         match self {
             DType::F32 | DType::I32 => 4,
             DType::F16 | DType::BF16 => 2,
+            DType::I8 => 1,
         }
     }
 
-    /// The name used in both text forms and in manifests: `f32`, `f16`, `bf16`, `i32`.
+    /// How many elements fill a word of 32 bits.
+    pub const fn in_word(self) -> u32 {
+        4 / self.size() as u32
+    }
+
+    /// The name used in both text forms and in manifests: `f32`, `f16`, `bf16`, `i32`, `i8`.
     pub const fn name(self) -> &'static str {
         match self {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::BF16 => "bf16",
             DType::I32 => "i32",
+            DType::I8 => "i8",
         }
     }
 
@@ -51,6 +65,7 @@ impl DType {
         match self {
             DType::F32 => f64::from(f32::from_le_bytes(four())),
             DType::I32 => f64::from(i32::from_le_bytes(four())),
+            DType::I8 => f64::from(bytes[at] as i8),
             DType::F16 => half::f16::from_bits(two()).to_f64(),
             DType::BF16 => half::bf16::from_bits(two()).to_f64(),
         }
@@ -77,6 +92,11 @@ impl DType {
             DType::I32 => {
                 for (value, b) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *value = i32::from_le_bytes(*b) as f32;
+                }
+            }
+            DType::I8 => {
+                for (value, b) in values.iter_mut().zip(bytes) {
+                    *value = f32::from(*b as i8);
                 }
             }
             DType::BF16 => {
@@ -107,6 +127,7 @@ impl DType {
         match self {
             DType::F32 => bytes[at..at + 4].copy_from_slice(&(value as f32).to_le_bytes()),
             DType::I32 => bytes[at..at + 4].copy_from_slice(&(value as i32).to_le_bytes()),
+            DType::I8 => bytes[at] = value as i8 as u8,
             // The conversions of `half` from f64 look at 20 bits of the mantissa only and round some f32 wrongly.
             DType::F16 => bytes[at..at + 2].copy_from_slice(&half::f16::from_f32(value as f32).to_le_bytes()),
             DType::BF16 => {
@@ -129,7 +150,7 @@ impl FromStr for DType {
         DType::ALL
             .into_iter()
             .find(|d| d.name() == text)
-            .ok_or_else(|| format!("unknown number format `{text}`, expected f32, f16, bf16 or i32"))
+            .ok_or_else(|| format!("unknown number format `{text}`, expected f32, f16, bf16, i32 or i8"))
     }
 }
 

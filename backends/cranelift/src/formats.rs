@@ -1,4 +1,4 @@
-//! Conversions between f32 and the 16-bit formats, in integer arithmetic and exact multiplications.
+//! Conversions between what registers hold and the shorter formats, in integer arithmetic and exact multiplications.
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self, ConstantData, Endianness, InstBuilder, MemFlagsData, Value, types};
@@ -29,7 +29,7 @@ fn int(b: &mut FunctionBuilder<'_>, width: Width, bits: u32) -> Value {
 }
 
 /// `bits` in each of eight 16-bit lanes.
-fn int16(b: &mut FunctionBuilder<'_>, bits: u16) -> Value {
+pub(crate) fn int16(b: &mut FunctionBuilder<'_>, bits: u16) -> Value {
     let constant = b
         .func
         .dfg
@@ -132,6 +132,22 @@ fn correct_bias(b: &mut FunctionBuilder<'_>, width: Width, dtype: DType, value: 
     }
     let scale = float(b, width, 2f32.powi(112));
     b.ins().fmul(value, scale)
+}
+
+/// Four signed bytes in a word as four I32 lanes.
+pub(crate) fn widen_bytes(b: &mut FunctionBuilder<'_>, word: Value) -> Value {
+    let bytes = b.ins().scalar_to_vector(types::I32X4, word);
+    let bytes = cast(b, types::I8X16, bytes);
+    let halves = b.ins().swiden_low(bytes);
+    b.ins().swiden_low(halves)
+}
+
+/// The lowest bytes of four I32 lanes as a word.
+pub(crate) fn narrow_bytes(b: &mut FunctionBuilder<'_>, value: Value) -> Value {
+    const LOWEST: [u8; 16] = [0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12];
+    let bytes = shuffle(b, value, value, LOWEST);
+    let words = cast(b, types::I32X4, bytes);
+    b.ins().extractlane(words, 0)
 }
 
 /// Twice four I32 lanes of at most 0xffff as eight 16-bit elements.

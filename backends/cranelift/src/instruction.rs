@@ -6,7 +6,7 @@ use rwkvc_backend_api::{Arch, LowerError};
 use rwkvc_ir::kernel::{Binary, Compare, Inst, Reg, Scalar, Type, Unary};
 
 use crate::emitter::Emitter;
-use crate::formats::{cast, choose};
+use crate::formats::{cast, choose, int16};
 use crate::shape::{Width, width};
 
 impl Emitter<'_, '_> {
@@ -49,8 +49,17 @@ impl Emitter<'_, '_> {
             }
             Inst::Reduce(op, from) => vec![self.reduce(*op, *from)?],
             Inst::Load { buf, at, .. } => self.load(dest, *buf, at)?,
-            Inst::Words { .. } | Inst::Pack(..) => {
-                return Err(self.refuse("`words` and `pack` exist on GPUs only".to_owned()));
+            Inst::Words { buf, at, .. } => self.words(dest, *buf, at)?,
+            Inst::Pack(..) => return Err(self.refuse("`pack` exists on GPUs only".to_owned())),
+            Inst::Dot4(a, m, c) => {
+                let (a, m, c) = (self.values(*a)?, self.values(*m)?, self.values(*c)?);
+                let parts = a.into_iter().zip(m).zip(c);
+                parts
+                    .map(|((a, m), c)| match width(ty) {
+                        Width::One => self.dot4_of_bytes(a, m, c),
+                        Width::Four => self.dot4_of_pairs(a, m, c),
+                    })
+                    .collect()
             }
             Inst::Shuffle(..) | Inst::Mma { .. } => {
                 unreachable!("kernels whose threads exchange values are refused as a whole")
@@ -107,6 +116,37 @@ impl Emitter<'_, '_> {
                 self.b.ins().extractlane(vector, 0)
             }
         }
+    }
+
+    /// `c + Σ aᵢ bᵢ` over the unsigned bytes of `a` and the signed ones of `m`.
+    fn dot4_of_bytes(&mut self, a: Value, m: Value, c: Value) -> Value {
+        (0..4).fold(c, |sum, byte| {
+            let a = self.b.ins().ushr_imm_u(a, 8 * byte);
+            let a = self.b.ins().band_imm_u(a, 0xff);
+            let m = self.b.ins().ishl_imm_u(m, 24 - 8 * byte);
+            let m = self.b.ins().sshr_imm_u(m, 24);
+            let product = self.b.ins().imul(a, m);
+            self.b.ins().iadd(sum, product)
+        })
+    }
+
+    /// The same of four lanes: bytes at even and at odd places as 16-bit numbers.
+    fn dot4_of_pairs(&mut self, a: Value, m: Value, c: Value) -> Value {
+        let [a, m] = [a, m].map(|x| cast(&mut self.b, types::I16X8, x));
+        let low = int16(&mut self.b, 0xff);
+        let m_even = self.b.ins().ishl_imm_u(m, 8);
+        let pairs = [
+            (self.b.ins().band(a, low), self.b.ins().sshr_imm_u(m_even, 8)),
+            (self.b.ins().ushr_imm_u(a, 8), self.b.ins().sshr_imm_u(m, 8)),
+        ];
+        pairs.into_iter().fold(c, |sum, (a, m)| {
+            let low = [a, m].map(|x| self.b.ins().swiden_low(x));
+            let high = [a, m].map(|x| self.b.ins().swiden_high(x));
+            let [low, high] = [low, high].map(|[a, m]| self.b.ins().imul(a, m));
+            // In this form it is one instruction of x86.
+            let products = self.b.ins().iadd_pairwise(low, high);
+            self.b.ins().iadd(sum, products)
+        })
     }
 
     /// An operation on one part of two registers of type `ty`.

@@ -6,7 +6,7 @@ use rwkvc_ir::DType;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Reg};
 
 use crate::emitter::Emitter;
-use crate::formats::{cast, narrow, pack_halves, widen_scalar, widen_vector};
+use crate::formats::{cast, narrow, narrow_bytes, pack_halves, widen_bytes, widen_scalar, widen_vector};
 use crate::shape::{Width, width};
 
 /// Bytes of a vector.
@@ -102,6 +102,15 @@ impl Emitter<'_, '_> {
                     .map(|i| b.ins().load(ty, flags, address, offset + i * stride))
                     .collect()
             }
+            (DType::I8, Width::One) => (0..lanes)
+                .map(|i| b.ins().sload8(types::I32, flags, address, offset + i))
+                .collect(),
+            (DType::I8, Width::Four) => (0..lanes / 4)
+                .map(|i| {
+                    let word = b.ins().load(types::I32, flags, address, offset + 4 * i);
+                    widen_bytes(b, word)
+                })
+                .collect(),
             (DType::F16 | DType::BF16, Width::One) => (0..lanes)
                 .map(|i| {
                     let half = b.ins().load(types::I16, flags, address, offset + i * size);
@@ -124,6 +133,23 @@ impl Emitter<'_, '_> {
         Ok(values)
     }
 
+    /// The parts of a register of consecutive words of 32 bits, whatever is in them.
+    pub(crate) fn words(&mut self, dest: Reg, buf: Buf, at: &Affine) -> Result<Vec<Value>, LowerError> {
+        let ty = self.kernel.ty(dest);
+        let flags = self.load_flags(buf, at);
+        let Place { address, offset } = self.place(buf, at, 4 * i64::from(ty.lanes))?;
+        let width = width(ty);
+        let stride = 4 * width.lanes() as i32;
+        let parts = 0..4 * ty.lanes as i32 / stride;
+        Ok(parts
+            .map(|i| {
+                self.b
+                    .ins()
+                    .load(width.int(), flags, address, offset + i * stride)
+            })
+            .collect())
+    }
+
     /// Stores the lanes of a register to consecutive elements.
     pub(crate) fn store(&mut self, buf: Buf, at: &Affine, value: Reg) -> Result<(), LowerError> {
         let ty = self.kernel.ty(value);
@@ -138,6 +164,18 @@ impl Emitter<'_, '_> {
         if matches!(dtype, DType::F32 | DType::I32) {
             for (value, i) in values.into_iter().zip(0..) {
                 b.ins().store(flags, value, address, offset + i * stride);
+            }
+            return Ok(());
+        }
+        if dtype == DType::I8 {
+            for (value, i) in values.into_iter().zip(0..) {
+                match width {
+                    Width::One => b.ins().istore8(flags, value, address, offset + i),
+                    Width::Four => {
+                        let word = narrow_bytes(b, value);
+                        b.ins().store(flags, word, address, offset + 4 * i)
+                    }
+                };
             }
             return Ok(());
         }

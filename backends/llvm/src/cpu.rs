@@ -7,6 +7,7 @@ use inkwell::types::BasicType;
 use inkwell::values::{BasicValue, BasicValueEnum, IntValue, PointerValue};
 use rwkvc_ir::kernel::{Kernel, Local, Reg, Stmt};
 
+use crate::dot::Dots;
 use crate::emitter::{Emitter, Fault, Start};
 use crate::form::Form;
 use crate::machine::Machine;
@@ -20,6 +21,8 @@ const LOCAL_ALIGNMENT: u32 = 64;
 pub(crate) struct Task<'c> {
     /// The first iteration, and one past the last.
     pub(crate) range: (IntValue<'c>, IntValue<'c>),
+    /// How products of bytes are added up.
+    pub(crate) dots: Dots,
     /// Whether a thread loop is around the current statement.
     in_threads: bool,
 }
@@ -70,6 +73,7 @@ pub(crate) fn start<'c>(
         tokens,
         form: Form::Cpu(Task {
             range: (begin, end),
+            dots: machine.dots,
             in_threads: false,
         }),
     })

@@ -4,6 +4,7 @@ use inkwell::values::BasicValueEnum;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::{Bound, Reg, Stmt};
 
+use crate::dot::Dots;
 use crate::emitter::{Emitter, Fault};
 use crate::{cpu, gpu};
 
@@ -15,6 +16,14 @@ pub(crate) enum Form<'c> {
 }
 
 impl Form<'_> {
+    /// How products of bytes are added up.
+    pub(crate) fn dots(&self) -> Dots {
+        match self {
+            Form::Cpu(task) => task.dots,
+            Form::Gpu(_) => Dots::Bytes,
+        }
+    }
+
     /// Whether a prefetch is worth an instruction: GPUs hide the latency of memory by having many threads.
     pub(crate) fn prefetches(&self) -> bool {
         matches!(self, Form::Cpu(_))

@@ -1,4 +1,4 @@
-//! Conversions between f32 and the 16-bit formats.
+//! Conversions between what registers hold and the shorter formats.
 
 use inkwell::FloatPredicate;
 use inkwell::types::BasicTypeEnum;
@@ -19,6 +19,7 @@ impl<'c> Emitter<'_, '_, 'c> {
         let [float, int] = self.word_types(lanes);
         match dtype {
             DType::F32 | DType::I32 => Ok(value),
+            DType::I8 => self.cast(InstructionOpcode::SExt, value, int),
             DType::F16 => self.cast(InstructionOpcode::FPExt, value, float),
             DType::BF16 => {
                 let low = self.cast(InstructionOpcode::ZExt, value, int)?;
@@ -37,6 +38,10 @@ impl<'c> Emitter<'_, '_, 'c> {
     ) -> Result<BasicValueEnum<'c>, Fault> {
         match dtype {
             DType::F32 | DType::I32 => Ok(value),
+            DType::I8 => {
+                let byte = lanes_of(self.context.i8_type().into(), lanes);
+                self.cast(InstructionOpcode::Trunc, value, byte)
+            }
             DType::F16 => {
                 let half = lanes_of(self.context.f16_type().into(), lanes);
                 self.cast(InstructionOpcode::FPTrunc, value, half)

@@ -287,7 +287,9 @@ pub(crate) fn mma<'c>(
     let (name, is_half) = match format {
         DType::BF16 => ("llvm.nvvm.mma.m16n8k16.row.col.bf16", false),
         DType::F16 => ("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", true),
-        DType::F32 | DType::I32 => return Err(Fault(format!("`mma` of {format} does not exist"))),
+        DType::F32 | DType::I32 | DType::I8 => {
+            return Err(Fault(format!("`mma` of {format} does not exist")));
+        }
     };
     let pair = emitter.context.f16_type().vec_type(2);
     let mut arguments = vec![];

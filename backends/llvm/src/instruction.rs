@@ -39,6 +39,10 @@ impl<'c> Emitter<'_, '_, 'c> {
                 let halves = self.narrow(*format, self.value(*from)?, 2 * ty.lanes)?;
                 self.cast(InstructionOpcode::BitCast, halves, self.ty(ty))
             }
+            Inst::Dot4(a, b, c) => {
+                let operands = [self.value(*a)?, self.value(*b)?, self.value(*c)?];
+                self.dot4(self.form.dots(), operands, ty.lanes)
+            }
             Inst::Shuffle(from, mask) => self.shuffle(*from, *mask),
             Inst::Mma { format, a, b, c } => self.mma(*format, [*a, *b, *c]),
         }
@@ -192,7 +196,12 @@ impl<'c> Emitter<'_, '_, 'c> {
     }
 
     /// Lanes from `first` on.
-    fn part(&self, value: BasicValueEnum<'c>, first: u32, lanes: u32) -> Result<BasicValueEnum<'c>, Fault> {
+    pub(crate) fn part(
+        &self,
+        value: BasicValueEnum<'c>,
+        first: u32,
+        lanes: u32,
+    ) -> Result<BasicValueEnum<'c>, Fault> {
         if lanes == 1 {
             return self.lane(value, first);
         }
@@ -313,7 +322,7 @@ pub(crate) fn value_of(call: CallSiteValue<'_>) -> Result<BasicValueEnum<'_>, Fa
 }
 
 /// A register of several lanes.
-fn vector(value: BasicValueEnum<'_>) -> Result<VectorValue<'_>, Fault> {
+pub(crate) fn vector(value: BasicValueEnum<'_>) -> Result<VectorValue<'_>, Fault> {
     match value {
         BasicValueEnum::VectorValue(value) => Ok(value),
         other => Err(Fault(format!(

@@ -18,6 +18,7 @@
 mod control;
 mod cpu;
 mod divisibility;
+mod dot;
 mod emitter;
 mod form;
 mod formats;

@@ -14,6 +14,7 @@ use inkwell::targets::{
 use inkwell::values::FunctionValue;
 use rwkvc_backend_api::{Arch, LowerError, Target};
 
+use crate::dot::Dots;
 use crate::target_error;
 
 /// Without these, LLVM would call a library for fused multiplication and for f16.
@@ -73,6 +74,8 @@ pub(crate) struct Machine {
     attributes: Vec<(&'static str, String)>,
     /// Attributes of functions that have no values.
     flags: Vec<&'static str>,
+    /// How products of bytes are added up.
+    pub(crate) dots: Dots,
     passes: String,
 }
 
@@ -105,6 +108,7 @@ impl Machine {
         let mut machine = Self::with(triple, base, &features.join(","), &CPU_PASSES)?;
         machine.attributes.push(("tune-cpu", tuning(target)));
         machine.flags.push("nosync");
+        machine.dots = Dots::of(target);
         Ok(machine)
     }
 
@@ -141,6 +145,7 @@ impl Machine {
                 ("no-builtins", String::new()),
             ],
             flags: FLAGS.to_vec(),
+            dots: Dots::Bytes,
             // Parts of the walker go into it when they are optimized.
             passes: format!(
                 "function({}),always-inline,function({INSTCOMBINE})",

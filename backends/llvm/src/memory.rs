@@ -40,6 +40,7 @@ pub(crate) fn storage_type(context: &Context, dtype: DType) -> BasicTypeEnum<'_>
         DType::F16 => context.f16_type().into(),
         DType::BF16 => context.i16_type().into(),
         DType::I32 => context.i32_type().into(),
+        DType::I8 => context.i8_type().into(),
     }
 }
 
@@ -163,7 +164,7 @@ impl<'c> Emitter<'_, '_, 'c> {
         Ok(value)
     }
 
-    /// Consecutive pairs of 16-bit elements as lanes of 32 bits.
+    /// Consecutive elements of less than 32 bits as lanes of 32 bits.
     pub(crate) fn words(&self, buf: Buf, at: &Affine, lanes: u32) -> Result<BasicValueEnum<'c>, Fault> {
         self.load_as(self.context.i32_type().into(), buf, at, lanes)
     }

@@ -180,7 +180,7 @@ impl Builder {
         )
     }
 
-    /// Loads `2 * lanes` consecutive 16-bit elements, two in each lane.
+    /// Loads consecutive elements of less than 32 bits, as many in each lane as there is room for.
     pub fn words(&mut self, name: &str, buf: Buf, at: impl Into<Affine>, lanes: u32) -> Reg {
         let at = at.into();
         self.inst(name, Inst::Words { buf, at, lanes })

@@ -280,7 +280,7 @@ pub enum Inst {
     Join(Vec<Reg>),
     /// All lanes combined into a scalar: the upper half with the lower, lane by lane, until one is left.
     Reduce(Reduction, Reg),
-    /// `lanes` consecutive elements from a position: F16, BF16 and F32 become F32, I32 stays I32.
+    /// `lanes` consecutive elements from a position: F16, BF16 and F32 become F32, I8 and I32 become I32.
     Load {
         /// The buffer.
         buf: Buf,
@@ -289,19 +289,21 @@ pub enum Inst {
         /// How many elements.
         lanes: u32,
     },
-    /// `2 * lanes` consecutive elements of an F16 or BF16 buffer as `lanes` I32, two in each: the bits of the element
-    /// at `at + 2 * i` are the low half of lane `i`, those of the next one the high half.
+    /// The bits of consecutive elements as `lanes` I32: two F16 or BF16 in each, or four I8, the first in the lowest bits.
     Words {
         /// The buffer.
         buf: Buf,
         /// The first element.
         at: Affine,
-        /// How many pairs of elements.
+        /// How many words of 32 bits.
         lanes: u32,
     },
     /// `2 * n` lanes of F32, rounded to nearest even to F16 or BF16, as `n` lanes of I32: lane `2 * i` becomes the low
     /// half of lane `i`, lane `2 * i + 1` the high half.
     Pack(DType, Reg),
+    /// Lane by lane `c + Σ aᵢ bᵢ` over the four bytes of each operand (I32): the bytes of `a` are unsigned, those of `b`
+    /// signed. Exact but for wrapping.
+    Dot4(Reg, Reg, Reg),
     /// The value that the thread `thread ^ mask` of the same warp has in this register (F32, I32). GPU only.
     Shuffle(Reg, u32),
     /// The product `D = A·B + C` of a warp: A is 16 × 16 and B is 16 × 8, both of `format` (F16 or BF16), C and D are
@@ -364,7 +366,8 @@ pub enum Stmt {
         buf: Buf,
         /// The first element.
         at: Affine,
-        /// The lanes: F32 into F32, F16 and BF16 buffers, I32 into I32 buffers.
+        /// The lanes: F32 into F32, F16 and BF16 buffers; I32 into I32 buffers, and the lowest byte of it into I8
+        /// buffers.
         value: Reg,
     },
     /// `for var in start..end step step`. `step` is positive.

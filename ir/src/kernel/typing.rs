@@ -41,6 +41,7 @@ impl Kernel {
             Inst::Copy(a)
             | Inst::Binary(_, a, _)
             | Inst::Fma(a, ..)
+            | Inst::Dot4(a, ..)
             | Inst::Select(_, a, _)
             | Inst::Shuffle(a, _) => self.type_of(a),
             Inst::Unary(op, a) => match op {
@@ -71,7 +72,7 @@ impl Kernel {
             }),
             Inst::Load { buf, lanes, .. } => self.dtype_of(buf).map(|dtype| Type {
                 scalar: match dtype {
-                    DType::I32 => Scalar::I32,
+                    DType::I32 | DType::I8 => Scalar::I32,
                     DType::F32 | DType::F16 | DType::BF16 => Scalar::F32,
                 },
                 lanes,

@@ -263,17 +263,20 @@ impl Inst {
             | Inst::Pack(_, a)
             | Inst::Shuffle(a, _) => f(*a),
             Inst::Binary(_, a, b) | Inst::Compare(_, a, b) => [*a, *b].into_iter().for_each(f),
-            Inst::Fma(a, b, c) | Inst::Select(a, b, c) | Inst::Mma { a, b, c, .. } => {
-                [*a, *b, *c].into_iter().for_each(f);
+            Inst::Fma(a, b, c) | Inst::Select(a, b, c) | Inst::Dot4(a, b, c) | Inst::Mma { a, b, c, .. } => {
+                [*a, *b, *c].into_iter().for_each(f)
             }
         }
     }
 
     /// What it loads: the buffer, the first element and the number of elements.
-    pub(crate) fn loaded(&self) -> Option<(Buf, &Affine, u32)> {
+    pub(crate) fn loaded(&self, kernel: &Kernel) -> Option<(Buf, &Affine, u32)> {
         match self {
             Inst::Load { buf, at, lanes } => Some((*buf, at, *lanes)),
-            Inst::Words { buf, at, lanes } => Some((*buf, at, 2 * lanes)),
+            Inst::Words { buf, at, lanes } => {
+                let elements = kernel.dtype_of(*buf).map_or(1, DType::in_word);
+                Some((*buf, at, elements * lanes))
+            }
             _ => None,
         }
     }

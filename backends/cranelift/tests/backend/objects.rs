@@ -174,7 +174,7 @@ fn refusals_name_what_is_wrong() {
     let pack = single("p", Scalar::F32, |x| Inst::Pack(DType::BF16, x));
     assert_eq!(
         refusal(pack, &host),
-        "backend `cranelift`: kernel `p`: `words` and `pack` exist on GPUs only"
+        "backend `cranelift`: kernel `p`: `pack` exists on GPUs only"
     );
     let shuffle = single("s", Scalar::I32, |x| Inst::Shuffle(x, 1));
     let refused = refusal(shuffle, &host);

@@ -33,7 +33,7 @@ pub(crate) fn ensure(
 
 /// Checks that an operand has a float format.
 pub(crate) fn float(operand: &str, ty: &TensorType) -> Result<(), TypeError> {
-    ensure(ty.dtype != DType::I32, operand, ty, "a float format")
+    ensure(ty.dtype.is_float(), operand, ty, "a float format")
 }
 
 /// Checks that an operand has a float format and this shape.

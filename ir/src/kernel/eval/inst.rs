@@ -1,6 +1,6 @@
 //! One instruction of one thread.
 
-use super::arithmetic::{compare, float_binary, index_binary, int_binary, pack, reduce, unary};
+use super::arithmetic::{compare, dot4, float_binary, index_binary, int_binary, pack, reduce, unary};
 use super::run::{Ran, Run};
 use super::*;
 
@@ -42,6 +42,13 @@ impl Run<'_, '_, '_> {
                 for i in 0..lanes {
                     let [x, y, z] = [a, b, c].map(|at| f32::from_bits(self.words[at + i]));
                     self.words[d + i] = x.mul_add(y, z).to_bits();
+                }
+            }
+            Inst::Dot4(a, b, c) => {
+                let [a, b, c] = [a, b, c].map(|reg| self.at(reg, thread));
+                for i in 0..lanes {
+                    let [x, y, z] = [a, b, c].map(|at| self.words[at + i]);
+                    self.words[d + i] = dot4(x, y, z);
                 }
             }
             Inst::Compare(op, a, b) => {
@@ -104,7 +111,8 @@ impl Run<'_, '_, '_> {
             Inst::Reduce(op, a) => self.words[d] = self.reduce(op, a, thread),
             Inst::Load { buf, ref at, .. } => return self.load(dest, buf, at, lanes, thread),
             Inst::Words { buf, ref at, .. } => {
-                return self.load(dest, buf, at, 2 * lanes, thread);
+                let elements = self.program.kernel.dtype(buf).in_word() as usize;
+                return self.load(dest, buf, at, elements * lanes, thread);
             }
             Inst::Pack(format, a) => {
                 let a = self.at(a, thread);

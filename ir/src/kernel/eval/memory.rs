@@ -79,7 +79,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Loads `count` elements into lanes: one into each, or two of 16 bits. `clock` tells the iteration and the epoch.
+    /// Loads `count` elements into lanes: one into each, or as many as have room. `clock` tells the iteration and the epoch.
     pub(super) fn load(
         &mut self,
         index: i64,
@@ -100,7 +100,11 @@ impl<'a> Memory<'a> {
         }
         match self.dtype {
             DType::F32 | DType::I32 => self.load_words(4 * base, lanes),
-            DType::F16 | DType::BF16 if count > lanes.len() => self.load_words(2 * base, lanes),
+            dtype if count > lanes.len() => self.load_words(dtype.size() * base, lanes),
+            DType::I8 => {
+                let bytes = lanes.iter_mut().zip(&self.bytes[base..]);
+                bytes.for_each(|(lane, byte)| *lane = i32::from(*byte as i8) as u32);
+            }
             DType::F16 => self.load_halves(base, lanes, |bits| half::f16::from_bits(bits).to_f32()),
             DType::BF16 => self.load_halves(base, lanes, |bits| half::bf16::from_bits(bits).to_f32()),
         }
@@ -166,6 +170,10 @@ impl<'a> Memory<'a> {
                     bytes
                         .zip(lanes)
                         .for_each(|(b, lane)| b.copy_from_slice(&lane.to_le_bytes()));
+                }
+                DType::I8 => {
+                    let bytes = self.bytes[base..].iter_mut();
+                    bytes.zip(lanes).for_each(|(byte, lane)| *byte = *lane as u8);
                 }
                 DType::F16 => self.store_halves(base, lanes, |x| half::f16::from_f32(x).to_bits()),
                 DType::BF16 => self.store_halves(base, lanes, |x| half::bf16::from_f32(x).to_bits()),

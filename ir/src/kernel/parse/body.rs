@@ -286,6 +286,7 @@ impl<'t> Parser<'t> {
             "address" => Inst::Address(self.affine()?),
             "copy" => Inst::Copy(self.register()?),
             "fma" => Inst::Fma(self.register()?, self.comma_register()?, self.comma_register()?),
+            "dot4" => Inst::Dot4(self.register()?, self.comma_register()?, self.comma_register()?),
             "select" => Inst::Select(self.register()?, self.comma_register()?, self.comma_register()?),
             "join" => {
                 let mut lanes = vec![self.register()?];

@@ -129,6 +129,7 @@ impl Names {
                 format!("words{} {}[{}]", Suffix(*lanes), self.buf(*buf), self.affine(at))
             }
             Inst::Pack(format, a) => format!("pack.{format} {}", r(a)),
+            Inst::Dot4(a, b, c) => format!("dot4 {}, {}, {}", r(a), r(b), r(c)),
             Inst::Shuffle(a, mask) => format!("shuffle {}, {mask}", r(a)),
             Inst::Mma { format, a, b, c } => format!("mma.{format} {}, {}, {}", r(a), r(b), r(c)),
         }

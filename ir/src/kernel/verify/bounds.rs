@@ -69,7 +69,7 @@ impl Proof<'_> {
     fn stmt(&mut self, stmt: &Stmt) -> Result<(), KernelError> {
         match stmt {
             Stmt::Let(reg, inst) => {
-                if let Some((buf, at, count)) = inst.loaded() {
+                if let Some((buf, at, count)) = inst.loaded(self.report.kernel) {
                     self.access(buf, at, count)
                         .map_err(|fault| self.report.at(stmt, fault))?;
                 }

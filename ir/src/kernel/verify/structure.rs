@@ -354,6 +354,6 @@ fn inst_operands(inst: &Inst, mut check: impl FnMut(Reg) -> Result<(), Fault>) -
 /// What may stand beside the parallel loop.
 fn is_index_arithmetic(kernel: &Kernel, reg: Reg, inst: &Inst) -> bool {
     let info = &kernel.registers[reg.0 as usize];
-    let is_plain = inst.loaded().is_none() && inst.common().is_none();
+    let is_plain = inst.loaded(kernel).is_none() && inst.common().is_none();
     !info.mutable && info.ty == Type::scalar(Scalar::Index) && is_plain
 }

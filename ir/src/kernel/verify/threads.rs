@@ -56,7 +56,7 @@ impl Threads<'_> {
                         let param = self.kernel.params.get(buf.0 as usize);
                         param.is_none_or(|p| p.access != Access::Read)
                     };
-                    differs |= inst.loaded().is_some_and(|(buf, ..)| is_written(buf));
+                    differs |= inst.loaded(self.kernel).is_some_and(|(buf, ..)| is_written(buf));
                     differs |= inst.common().is_some();
                     inst.for_each_operand(|operand| differs |= self.differs[operand.0 as usize]);
                     self.set(*reg, differs);

@@ -83,7 +83,7 @@ impl Reporter<'_> {
 
     pub(super) fn check_store(&self, buf: Buf, value: Reg) -> Result<(), Fault> {
         let scalar = match self.dtype(buf)? {
-            DType::I32 => I32,
+            DType::I32 | DType::I8 => I32,
             DType::F32 | DType::F16 | DType::BF16 => F32,
         };
         self.check_access(buf, "stored to", Access::Read)?;
@@ -105,7 +105,7 @@ impl Reporter<'_> {
     fn check_halves(&self, what: impl FnOnce() -> String, format: DType) -> Result<(), Fault> {
         match format {
             DType::F16 | DType::BF16 => Ok(()),
-            DType::F32 | DType::I32 => Err(mismatch(what(), format, "f16 or bf16")),
+            DType::F32 | DType::I32 | DType::I8 => Err(mismatch(what(), format, "f16 or bf16")),
         }
     }
 
@@ -133,6 +133,11 @@ impl Reporter<'_> {
             Inst::Binary(op, a, b) => self.check_binary(op, a, b)?,
             Inst::Fma(a, b, c) => {
                 let ty = self.of(a, &[F32])?;
+                self.exactly(b, ty)?;
+                self.exactly(c, ty)?;
+            }
+            Inst::Dot4(a, b, c) => {
+                let ty = self.of(a, &[I32])?;
                 self.exactly(b, ty)?;
                 self.exactly(c, ty)?;
             }
@@ -171,7 +176,9 @@ impl Reporter<'_> {
             }
             Inst::Words { buf, ref at, .. } => {
                 let dtype = self.dtype(buf)?;
-                self.check_halves(|| format!("`{}`", self.buf(buf)), dtype)?;
+                if dtype.in_word() == 1 {
+                    return Err(mismatch(format!("`{}`", self.buf(buf)), dtype, "f16, bf16 or i8"));
+                }
                 self.check_access(buf, "loaded from", Access::Write)?;
                 self.check_affine(at)?;
             }
