@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rwkvc_passes::quantize::Formats;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -100,6 +101,11 @@ pub(crate) struct PassOptions {
     /// Print the graph after a pass to standard error; `all` for each
     #[arg(long, value_name = "PASS")]
     pub(crate) print_after: Option<String>,
+    /// How matrices are stored: `stored` (as in the checkpoint), `int8` (8.5 bits a weight) or `int4` (5 bits; the
+    /// embedding and the low-rank matrices int8). A class may have its own: `int4,head=int8,lora=stored`; the classes are
+    /// emb, head, att, ffn and lora
+    #[arg(long, value_name = "FORMATS")]
+    pub(crate) weights: Option<Formats>,
     /// Stop rewriting after N rewrites: bisects a miscompilation
     #[arg(long, value_name = "N")]
     pub(crate) fuel: Option<u64>,

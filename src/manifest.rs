@@ -28,7 +28,7 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
     let mut manifest = Manifest {
         format: FORMAT_VERSION,
         producer: concat!("rwkvc ", env!("CARGO_PKG_VERSION")).into(),
-        model: model_info(model, bytes_per_token),
+        model: model_info(model, options, bytes_per_token),
         target: TargetInfo {
             arch: options.target.arch.name().into(),
             extensions: options.target.extensions.clone(),
@@ -49,7 +49,7 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
     Ok(manifest)
 }
 
-fn model_info(model: &Model, bytes_per_token: u64) -> ModelInfo {
+fn model_info(model: &Model, options: &Options<'_>, bytes_per_token: u64) -> ModelInfo {
     let config = model.config();
     let summary = model.summary();
     ModelInfo {
@@ -60,7 +60,10 @@ fn model_info(model: &Model, bytes_per_token: u64) -> ModelInfo {
         vocab: config.vocab,
         ffn: config.ffn,
         parameters: summary.parameters,
-        dtype: summary.dtype.clone(),
+        dtype: match options.passes.formats() {
+            formats if formats.are_stored() => summary.dtype.clone(),
+            formats => formats.to_string(),
+        },
         bytes_per_token,
         fingerprint: model.fingerprint(),
     }

@@ -65,6 +65,7 @@ fn codegen_option(codegen: &Codegen) -> Option<&'static str> {
         ("--no-pass", !passes.no_pass.is_empty()),
         ("--print-after", passes.print_after.is_some()),
         ("--fuel", passes.fuel.is_some()),
+        ("--weights", passes.weights.is_some()),
         ("--target", codegen.target != "cpu"),
         ("--backend", codegen.backend.is_some()),
     ];
@@ -77,10 +78,18 @@ pub(crate) fn compile_options<'o>(
     programs: &[ProgramKind],
     after_pass: &'o mut dyn FnMut(&'static str, &Graph),
 ) -> Result<Options<'o>> {
+    let target = backends::target(&codegen.target)?;
+    let passes = selection(&codegen.passes)?;
+    if target.arch == Arch::Cuda && !passes.formats().are_stored() {
+        bail!(
+            "--weights {} is for processors: GPUs take weights as they are stored",
+            passes.formats()
+        );
+    }
     Ok(Options {
         backend: backends::find(codegen.backend.as_deref())?,
-        target: backends::target(&codegen.target)?,
-        passes: selection(&codegen.passes)?,
+        target,
+        passes,
         fuel: codegen.passes.fuel,
         programs: programs.to_vec(),
         probes: false,
@@ -107,7 +116,8 @@ pub(crate) fn selection(options: &PassOptions) -> Result<Selection> {
             names => Selection::only(names)?,
         },
     };
-    Ok(all.without(&options.no_pass)?)
+    let formats = options.weights.clone().unwrap_or_default();
+    Ok(all.without(&options.no_pass)?.with_formats(formats))
 }
 
 /// Prints the graph after the pass that `--print-after` names.

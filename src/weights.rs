@@ -1,5 +1,7 @@
 //! The bytes of the weight buffers: mapped from the checkpoint, or computed from it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -7,7 +9,7 @@ use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::Graph;
 use rwkvc_ir::graph::eval::eval_const;
-use rwkvc_passes::plan::{Layout, Plan, Source, Weight};
+use rwkvc_passes::plan::{Layout, Packed, Packing, Part, Plan, Source, Weight};
 use rwkvc_runtime::{Buffer, SharedBytes, WeightData};
 
 /// A weight of a model that stays where the checkpoint is mapped.
@@ -24,18 +26,63 @@ impl AsRef<[u8]> for Stored {
 
 /// The weight buffers of a plan, in its order.
 pub fn weights(model: &Arc<Model>, plan: &Plan) -> Result<Vec<WeightData>> {
-    plan.weights.iter().map(|w| weight(model, w)).collect()
+    // The parts of quantised matrices that nobody has taken yet, by the buffer with the codes.
+    let mut packed: HashMap<usize, Packed> = HashMap::new();
+    let mut all = vec![];
+    for (i, weight) in plan.weights.iter().enumerate() {
+        all.push(match weight.layout {
+            Layout::RowMajor => as_stored(model, weight)?,
+            Layout::Panels { .. } => {
+                let mut arranged = Buffer::zeroed(weight.bytes())?;
+                let data = as_stored(model, weight)?;
+                let rows = data.bytes().context("the bytes of a weight")?;
+                weight.arrange(rows, arranged.bytes_mut());
+                arranged.into()
+            }
+            Layout::Packed {
+                packing,
+                matrix,
+                part,
+            } => {
+                let codes = weight.codes.unwrap_or(i);
+                if let Entry::Vacant(place) = packed.entry(codes) {
+                    place.insert(quantized(model, weight, packing, matrix)?);
+                }
+                let parts = packed
+                    .get_mut(&codes)
+                    .context("the parts of a quantised weight")?;
+                let bytes = std::mem::take(match part {
+                    Part::Scales => &mut parts.scales,
+                    Part::Offsets => &mut parts.offsets,
+                    Part::Codes | Part::Sums => &mut parts.codes,
+                });
+                Buffer::copy_of(&bytes)?.into()
+            }
+        });
+    }
+    Ok(all)
 }
 
-fn weight(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
-    let data = as_stored(model, weight)?;
-    let Layout::Panels { .. } = weight.layout else {
-        return Ok(data);
+/// Quantises a weight.
+fn quantized(model: &Arc<Model>, weight: &Weight, packing: Packing, matrix: [usize; 2]) -> Result<Packed> {
+    let stored;
+    let computed;
+    let (dtype, bytes) = match &weight.source {
+        Source::Stored(name) => {
+            stored = model
+                .weight(name)
+                .with_context(|| format!("there is no weight `{name}`"))?;
+            (stored.dtype, stored.bytes)
+        }
+        Source::Computed(graph) => {
+            computed = self::computed(model, graph, DType::F32)?;
+            (DType::F32, computed.bytes())
+        }
     };
-    let mut arranged = Buffer::zeroed(weight.bytes())?;
-    let rows = data.bytes().context("the bytes of a weight")?;
-    weight.arrange(rows, arranged.bytes_mut());
-    Ok(arranged.into())
+    let row = matrix[1] * dtype.size();
+    Ok(packing.pack(matrix, &|i, values| {
+        dtype.decode(&bytes[i * row..(i + 1) * row], values);
+    }))
 }
 
 /// A weight row by row.

@@ -9,6 +9,7 @@
 pub mod dtype;
 pub mod graph;
 pub mod kernel;
+pub mod quantized;
 
 mod verified;
 

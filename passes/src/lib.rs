@@ -20,5 +20,6 @@ mod merge_projections;
 pub mod pipeline;
 pub mod plan;
 mod projection;
+pub mod quantize;
 pub mod schedule;
 mod skip_zero_activations;

@@ -2,8 +2,9 @@
 
 use rwkvc_ir::graph::{Graph, GraphError};
 
+use crate::quantize::Formats;
 use crate::{
-    cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections,
+    cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections, quantize,
     skip_zero_activations,
 };
 
@@ -15,7 +16,7 @@ pub struct Pass {
     pub summary: &'static str,
     /// Whether it fuses ops; *unfused* means: without these.
     pub fuses: bool,
-    run: fn(&mut Graph, &mut Fuel) -> Result<(), GraphError>,
+    run: fn(&mut Graph, &Formats, &mut Fuel) -> Result<(), GraphError>,
 }
 
 /// All passes, in the order that they run.
@@ -24,67 +25,73 @@ pub const STANDARD: &[Pass] = &[
         name: "fold-constants",
         summary: "compute scalar arithmetic on constants; drop `x * 1` and `x + 0`",
         fuses: false,
-        run: fold::constants,
+        run: |graph, _, fuel| fold::constants(graph, fuel),
     },
     Pass {
         name: "fold-ln0",
         summary: "normalise the embedding table once instead of each token's row: layer_norm(embed) → embed(layer_norm)",
         fuses: false,
-        run: fold::ln0,
+        run: |graph, _, fuel| fold::ln0(graph, fuel),
     },
     Pass {
         name: "cse",
         summary: "compute equal values once",
         fuses: false,
-        run: cse::cse,
+        run: |graph, _, fuel| cse::cse(graph, fuel),
     },
     Pass {
         name: "fuse-token-shift",
         summary: "token_shift and every interpolation with it → shift_mix",
         fuses: true,
-        run: fuse_token_shift::run,
+        run: |graph, _, fuel| fuse_token_shift::run(graph, fuel),
     },
     Pass {
         name: "fuse-norm",
         summary: "a layer norm that feeds one shift_mix → norm_shift_mix",
         fuses: true,
-        run: fuse_norm::run,
+        run: |graph, _, fuel| fuse_norm::run(graph, fuel),
     },
     Pass {
         name: "fuse-wkv7",
         summary: "decay, key normalisation, WKV-7 update, group norm, bonus and gate of a head → wkv7_block",
         fuses: true,
-        run: fuse_wkv7::run,
+        run: |graph, _, fuel| fuse_wkv7::run(graph, fuel),
     },
     Pass {
         name: "fuse-epilogue",
         summary: "bias, activation, gate and residual ride along with a matrix product → linear_group",
         fuses: true,
-        run: fuse_epilogue::run,
+        run: |graph, _, fuel| fuse_epilogue::run(graph, fuel),
     },
     Pass {
         name: "fuse-lora",
         summary: "the low-rank chains of a block become two launches: all first halves, all second halves",
         fuses: true,
-        run: fuse_lora::run,
+        run: |graph, _, fuel| fuse_lora::run(graph, fuel),
     },
     Pass {
         name: "merge-projections",
         summary: "products of the mixes of one token shift share one launch",
         fuses: true,
-        run: merge_projections::run,
+        run: |graph, _, fuel| merge_projections::run(graph, fuel),
     },
     Pass {
         name: "skip-zero-activations",
         summary: "read only those columns of a matrix whose rectified activation is not zero",
         fuses: true,
-        run: skip_zero_activations::run,
+        run: |graph, _, fuel| skip_zero_activations::run(graph, fuel),
+    },
+    Pass {
+        name: "quantize",
+        summary: "store matrices in the formats of --weights and multiply in integers: linear(x, w) → linear(quantize(x), quantize(w))",
+        fuses: false,
+        run: quantize::run,
     },
     Pass {
         name: "dce",
         summary: "remove what no output needs",
         fuses: false,
-        run: fold::dead,
+        run: |graph, _, fuel| fold::dead(graph, fuel),
     },
 ];
 
@@ -124,6 +131,7 @@ impl Fuel {
 #[derive(Clone, Debug)]
 pub struct Selection {
     names: Vec<&'static str>,
+    formats: Formats,
 }
 
 /// A pass name that does not exist.
@@ -139,6 +147,7 @@ impl Selection {
     pub fn all() -> Self {
         Selection {
             names: STANDARD.iter().map(|p| p.name).collect(),
+            formats: Formats::default(),
         }
     }
 
@@ -146,6 +155,7 @@ impl Selection {
     pub fn unfused() -> Self {
         Selection {
             names: STANDARD.iter().filter(|p| !p.fuses).map(|p| p.name).collect(),
+            formats: Formats::default(),
         }
     }
 
@@ -161,6 +171,7 @@ impl Selection {
                 .map(|p| p.name)
                 .filter(|n| known.contains(n))
                 .collect(),
+            formats: Formats::default(),
         })
     }
 
@@ -172,6 +183,18 @@ impl Selection {
             .collect::<Result<Vec<_>, _>>()?;
         self.names.retain(|n| !gone.contains(n));
         Ok(self)
+    }
+
+    /// This selection with formats of weights for the pass `quantize`.
+    #[must_use]
+    pub fn with_formats(mut self, formats: Formats) -> Self {
+        self.formats = formats;
+        self
+    }
+
+    /// The formats of weights.
+    pub fn formats(&self) -> &Formats {
+        &self.formats
     }
 
     /// The names, in order.
@@ -216,7 +239,7 @@ pub fn run(
     for pass in STANDARD.iter().filter(|p| selection.names.contains(&p.name)) {
         let before = current.clone().into_inner();
         let mut graph = before.clone();
-        (pass.run)(&mut graph, fuel).map_err(|source| PassError {
+        (pass.run)(&mut graph, &selection.formats, fuel).map_err(|source| PassError {
             pass: pass.name,
             before: before.to_string(),
             source: source.into(),

@@ -17,9 +17,11 @@ use crate::schedule::{self, Scheduled, Slot, Tensor};
 
 mod arena;
 mod layout;
+mod quantized;
 
 use arena::Arena;
 pub use layout::Layout;
+pub use quantized::{Packed, Packing, Part};
 
 /// One shape of the step, to be planned.
 pub struct Shape<'g> {
@@ -68,6 +70,8 @@ pub struct Weight {
     pub source: Source,
     /// How they are arranged.
     pub layout: Layout,
+    /// The weight buffer with the codes of the same quantised matrix, before this one, if this is another part of it.
+    pub codes: Option<usize>,
 }
 
 /// Where the bytes of a weight buffer come from.
@@ -171,6 +175,7 @@ impl Plan {
             shape,
             source,
             layout: Layout::RowMajor,
+            codes: None,
         });
     }
 }
@@ -262,6 +267,28 @@ impl Planner<'_> {
                         Slot::Operand(i) => places.of[&root(graph, operands[i])],
                         Slot::Result(i) => places.of[&graph.value(node, i)],
                         Slot::Scratch { number, .. } => Place::Arena(places.scratch[&(node, number)]),
+                        Slot::OperandPart(i, part) => {
+                            let value = root(graph, operands[i]);
+                            part_of(
+                                places.of[&value],
+                                part,
+                                &tensor(graph, value).map_err(fail)?,
+                                shape,
+                            )
+                        }
+                        Slot::ResultPart(i, part) => {
+                            let value = graph.value(node, i);
+                            part_of(
+                                places.of[&value],
+                                part,
+                                &tensor(graph, value).map_err(fail)?,
+                                shape,
+                            )
+                        }
+                        Slot::Packed { operand, part, width } => {
+                            let matrix = root(graph, operands[operand]);
+                            Place::Weight(self.packed(graph, matrix, part, width).map_err(fail)?)
+                        }
                         Slot::Panels { operand, width } => {
                             let matrix = root(graph, operands[operand]);
                             let layout = Layout::Panels {
@@ -377,7 +404,12 @@ impl Planner<'_> {
                     self.check_in_place(graph, steps, i, state, value)?;
                     places.insert(value, places[&state]);
                 } else if let Entry::Vacant(place) = places.entry(value) {
-                    let bytes = tensor(graph, value)?.len().at(shape.max_tokens as i64) as u64 * 4;
+                    let tensor = tensor(graph, value)?;
+                    let tokens = shape.max_tokens as i64;
+                    let bytes = match tensor.quantized {
+                        Some(_) => Part::Codes.place(tensor.len(), tokens).1,
+                        None => tensor.len().at(tokens) as u64 * 4,
+                    };
                     place.insert(Place::Arena(arena.take(bytes)));
                 }
             }
@@ -472,16 +504,7 @@ impl Planner<'_> {
             return Ok(index);
         }
         let ty = graph.ty(value);
-        let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
-        let shape = shape.ok_or_else(|| format!("a weight is {ty}, expected a fixed shape"))?;
-        let mut names: Vec<String> = part.params().into_iter().map(|(name, _)| name).collect();
-        names.sort();
-        names.dedup();
-        let name = if names.is_empty() {
-            "constant".into()
-        } else {
-            names.join(" + ")
-        };
+        let shape = fixed_shape(ty)?;
         let dtype = if keep { ty.dtype } else { DType::F32 };
         let source = match graph.op(value.node) {
             Op::Param(p) if dtype == ty.dtype => Source::Stored(p.name.clone()),
@@ -489,13 +512,60 @@ impl Planner<'_> {
         };
         let index = self.plan.weights.len();
         self.plan.weights.push(Weight {
-            name,
+            name: weight_name(graph, value),
             dtype,
             shape: layout.shape(shape),
             source,
             layout,
+            codes: None,
         });
         self.weights.insert(key, index);
+        Ok(index)
+    }
+
+    /// The weight buffer of a part of a quantised matrix.
+    fn packed(&mut self, graph: &Graph, value: Value, part: Part, width: i64) -> Result<usize, String> {
+        let Op::Quantize(quantize) = graph.op(value.node) else {
+            return Err(format!("`{}` is not quantised", weight_name(graph, value)));
+        };
+        let packing = Packing::of(quantize, width);
+        let of = graph.extract(value);
+        let key = |part| format!("{packing:?} {part:?} {of}");
+        if let Some(&index) = self.weights.get(&key(part)) {
+            return Ok(index);
+        }
+        let codes = match part {
+            Part::Codes => None,
+            _ => Some(self.packed(graph, value, Part::Codes, width)?),
+        };
+        let exact = graph.operands(value.node)[0];
+        let ty = graph.ty(exact);
+        let [rows, columns] = fixed_shape(ty)?[..] else {
+            return Err(format!("a quantised weight is {ty}, expected a matrix"));
+        };
+        let source = match graph.op(exact.node) {
+            Op::Param(p) => Source::Stored(p.name.clone()),
+            _ => Source::Computed(graph.extract(exact)),
+        };
+        let index = self.plan.weights.len();
+        self.plan.weights.push(Weight {
+            name: format!(
+                "{} ({} {})",
+                weight_name(graph, exact),
+                packing.format,
+                part.name()
+            ),
+            dtype: part.of_weights(packing.format, 0).0,
+            shape: packing.shape([rows, columns], part),
+            source,
+            layout: Layout::Packed {
+                packing,
+                matrix: [rows, columns],
+                part,
+            },
+            codes,
+        });
+        self.weights.insert(key(part), index);
         Ok(index)
     }
 
@@ -552,6 +622,32 @@ fn keeps_format(graph: &Graph, value: Value) -> bool {
         })
 }
 
+/// The axes of a weight.
+fn fixed_shape(ty: &TensorType) -> Result<Vec<usize>, String> {
+    let shape: Option<Vec<usize>> = ty.shape.iter().map(|d| d.as_fixed()).collect();
+    shape.ok_or_else(|| format!("a weight is {ty}, expected a fixed shape"))
+}
+
+/// The names of the weights that a value is computed of.
+fn weight_name(graph: &Graph, value: Value) -> String {
+    let params = graph.extract(value).params();
+    let mut names: Vec<String> = params.into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    match names.is_empty() {
+        true => "constant".into(),
+        false => names.join(" + "),
+    }
+}
+
+/// Where a part of quantised activations is.
+fn part_of(place: Place, part: Part, tensor: &Tensor, shape: &Shape<'_>) -> Place {
+    match place {
+        Place::Arena(offset) => Place::Arena(offset + part.place(tensor.len(), shape.max_tokens as i64).0),
+        other => other,
+    }
+}
+
 /// The value whose buffer a value is: reshapes are views.
 fn root(graph: &Graph, mut value: Value) -> Value {
     while matches!(graph.op(value.node), Op::Reshape(_)) && !graph.is_constant(value) {
@@ -574,12 +670,20 @@ fn tensor(graph: &Graph, value: Value) -> Result<Tensor, String> {
     };
     let shape = ty.shape.iter().map(dim).collect();
     let is_weight = graph.is_constant(value);
+    let quantized = match graph.op(value.node) {
+        Op::Quantize(quantize) => Some(quantize.clone()),
+        _ => None,
+    };
     let dtype = if is_weight && !keeps_format(graph, value) {
         DType::F32
     } else {
         ty.dtype
     };
-    Ok(Tensor { dtype, shape })
+    Ok(Tensor {
+        dtype,
+        shape,
+        quantized,
+    })
 }
 
 /// `blocks.3.linear_group`: the block by the first weight or state that names one, and the op.

@@ -166,9 +166,10 @@ fn selections(args: &Bench) -> Result<Vec<(String, Selection)>> {
     }
     let selection = |name: &String| match (name.as_str(), name.strip_prefix("no-")) {
         ("fused", _) => Ok(base.clone()),
-        ("unfused", _) => Ok(Selection::unfused()),
+        ("unfused", _) => Ok(Selection::unfused().with_formats(base.formats().clone())),
+        ("stored" | "int8" | "int4", _) => Ok(base.clone().with_formats(name.parse()?)),
         (_, Some(pass)) => Ok(base.clone().without(&[pass])?),
-        _ => bail!("there is no variant `{name}`: expected fused, unfused or no-PASS"),
+        _ => bail!("there is no variant `{name}`: expected fused, unfused, no-PASS, stored, int8 or int4"),
     };
     names.iter().map(|n| Ok((n.clone(), selection(n)?))).collect()
 }

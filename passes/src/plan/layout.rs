@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::thread;
 
-use super::Weight;
+use super::{Packing, Part, Weight};
 
 /// An arrangement of the elements of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,15 @@ pub enum Layout {
     Panels {
         /// Rows of a panel.
         width: usize,
+    },
+    /// A part of a quantised matrix of some rows and columns.
+    Packed {
+        /// How it is arranged.
+        packing: Packing,
+        /// Its rows and columns.
+        matrix: [usize; 2],
+        /// The part.
+        part: Part,
     },
 }
 

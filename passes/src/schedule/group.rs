@@ -3,14 +3,21 @@
 use rwkvc_ir::graph::ops::{Activation, Member};
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Buf, Reg};
+use rwkvc_ir::quantized::Format;
+
+use crate::plan::Part;
 
 use super::{Scope, Tensor, math};
 
 /// The buffers of one member.
 pub(super) struct Buffers<'m> {
     pub(super) member: &'m Member,
+    /// The activations, or their codes.
     pub(super) x: Buf,
+    /// The matrix, or its codes.
     pub(super) w: Buf,
+    /// The other parts of a quantised matrix.
+    pub(super) quantized: Option<Quantized>,
     pub(super) bias: Option<Buf>,
     pub(super) scale: Option<Buf>,
     pub(super) residual: Option<Buf>,
@@ -19,21 +26,39 @@ pub(super) struct Buffers<'m> {
     pub(super) outputs: i64,
 }
 
-/// Opens the kernel of a group and its parameters, member by member. Matrices lie row by row, or in panels whose width
-/// follows from the outputs.
+/// The parts of a quantised product besides codes.
+pub(super) struct Quantized {
+    pub(super) format: Format,
+    pub(super) scales: Buf,
+    /// For formats that have offsets.
+    pub(super) offsets: Option<Buf>,
+    /// Scales and sums of the activations, if these are quantised too.
+    pub(super) activations: Option<(Buf, Buf)>,
+}
+
+/// The width of panels, which follows from the outputs.
+pub(super) type Width<'f> = &'f dyn Fn(i64) -> i64;
+
+/// Opens the kernel of a group and its parameters, member by member. Matrices lie row by row, or in `panels`; quantised ones
+/// with groups along rows always lie in panels, of `packed` rows.
 pub(super) fn open<'a, F>(
     members: &'a [Member],
     operands: &'a [Tensor],
     results: &'a [Tensor],
     features: &'a F,
-    panels: Option<&dyn Fn(i64) -> i64>,
+    panels: Option<Width<'_>>,
+    packed: i64,
 ) -> (Scope<'a, F>, Vec<Buffers<'a>>) {
     let dims: Vec<String> = results
         .iter()
         .zip(inputs_of(members, operands))
         .map(|(y, i)| format!("{}x{i}", y.last()))
         .collect();
-    let name = format!("linear_{}_{}", operands[1].dtype, dims.join("_"));
+    let format = match &operands[1].quantized {
+        Some(quantize) => quantize.format.name(),
+        None => operands[1].dtype.name(),
+    };
+    let name = format!("linear_{format}_{}", dims.join("_"));
     let mut s = Scope::new(&name, operands, results, features);
     let mut next = 0..;
     let mut operand = || next.next().expect("endless");
@@ -42,10 +67,38 @@ pub(super) fn open<'a, F>(
         let (x, w) = (operand(), operand());
         let inputs = operands[x].last();
         let outputs = results[m].last();
-        let x = s.read("x", x);
-        let w = match panels {
-            None => s.read("w", w),
-            Some(width) => s.panels("w", w, width(outputs)),
+        let (x, w, quantized) = match &operands[w].quantized {
+            None => {
+                let x = s.read("x", x);
+                let w = match panels {
+                    None => s.read("w", w),
+                    Some(width) => s.panels("w", w, width(outputs)),
+                };
+                (x, w, None)
+            }
+            Some(quantize) => {
+                let activations = operands[x].quantized.is_some();
+                let format = quantize.format;
+                let width = panels.filter(|_| quantize.columns).map_or(packed, |w| w(outputs));
+                let x_codes = match activations {
+                    true => s.read_part("x", x, Part::Codes),
+                    false => s.read("x", x),
+                };
+                let quantized = Quantized {
+                    format,
+                    scales: s.packed("scales", w, Part::Scales, width),
+                    offsets: format
+                        .has_offsets()
+                        .then(|| s.packed("offsets", w, Part::Offsets, width)),
+                    activations: activations.then(|| {
+                        (
+                            s.read_part("x_scales", x, Part::Scales),
+                            s.read_part("x_sums", x, Part::Sums),
+                        )
+                    }),
+                };
+                (x_codes, s.packed("w", w, Part::Codes, width), Some(quantized))
+            }
         };
         let bias = member.bias.then(|| s.read("bias", operand()));
         let scale = member.scale.then(|| s.read("scale", operand()));
@@ -55,6 +108,7 @@ pub(super) fn open<'a, F>(
             member,
             x,
             w,
+            quantized,
             bias,
             scale,
             residual,

@@ -18,15 +18,19 @@ pub use gpu::{SAMPLER_WORDS, sample_kernel};
 
 use rwkvc_backend_api::Features;
 use rwkvc_ir::DType;
-use rwkvc_ir::graph::ops::Op;
+use rwkvc_ir::graph::ops::{Op, Quantize};
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel};
+
+use crate::plan::Part;
 
 /// An operand or result as a kernel sees it: row-major, at most one dimension depends on the number of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tensor {
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<Extent>,
+    /// How it is stored, if not element by element.
+    pub(crate) quantized: Option<Quantize>,
 }
 
 impl Tensor {
@@ -70,6 +74,12 @@ pub(crate) enum Slot {
     Result(usize),
     /// The matrix that is the op's operand of this number, in [`Layout::Panels`] of this width.
     Panels { operand: usize, width: i64 },
+    /// A part of the quantised matrix that is the op's operand of this number, in panels of this width.
+    Packed { operand: usize, part: Part, width: i64 },
+    /// A part of the quantised activations that are the op's operand of this number.
+    OperandPart(usize, Part),
+    /// A part of the quantised activations that are the op's result of this number.
+    ResultPart(usize, Part),
     /// Memory of this many bytes that the kernels of one op share, by number; with any contents before the first.
     Scratch { number: usize, bytes: u64 },
 }
@@ -125,6 +135,30 @@ impl<'a, F> Scope<'a, F> {
         self.b.param(name, matrix.dtype, len, Access::Read)
     }
 
+    /// A parameter for a part of a quantised matrix in panels of `width` rows.
+    pub(crate) fn packed(&mut self, name: &str, operand: usize, part: Part, width: i64) -> Buf {
+        let matrix = &self.operands[operand];
+        let quantized = matrix.quantized.as_ref().expect("a quantised matrix");
+        let rows = (matrix.rows().fixed + width - 1) / width * width;
+        let (dtype, len) = part.of_weights(quantized.format, rows * matrix.last());
+        self.args.push(Slot::Packed { operand, part, width });
+        self.b.param(name, dtype, Extent::fixed(len), Access::Read)
+    }
+
+    /// A parameter for a part of quantised activations.
+    pub(crate) fn read_part(&mut self, name: &str, operand: usize, part: Part) -> Buf {
+        let (dtype, len) = part.of_activations(self.operands[operand].len());
+        self.args.push(Slot::OperandPart(operand, part));
+        self.b.param(name, dtype, len, Access::Read)
+    }
+
+    /// A parameter for a part of quantised activations that are a result.
+    pub(crate) fn write_part(&mut self, name: &str, result: usize, part: Part) -> Buf {
+        let (dtype, len) = part.of_activations(self.results[result].len());
+        self.args.push(Slot::ResultPart(result, part));
+        self.b.param(name, dtype, len, Access::Write)
+    }
+
     /// A parameter for `len` integers of scratch memory.
     pub(crate) fn scratch(&mut self, name: &str, number: usize, len: i64, access: Access) -> Buf {
         let bytes = len.unsigned_abs() * DType::I32.size() as u64;
@@ -136,7 +170,7 @@ impl<'a, F> Scope<'a, F> {
         let t = match slot {
             Slot::Result(i) => &self.results[i],
             Slot::Operand(i) => &self.operands[i],
-            Slot::Panels { .. } | Slot::Scratch { .. } => unreachable!("these have parameters of their own"),
+            _ => unreachable!("the others have parameters of their own"),
         };
         self.args.push(slot);
         self.b.param(name, t.dtype, t.len(), access)

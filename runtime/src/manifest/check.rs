@@ -350,6 +350,7 @@ impl WeightInfo {
         match self.dtype.as_str() {
             "f32" | "i32" => Some(4),
             "f16" | "bf16" => Some(2),
+            "i8" => Some(1),
             _ => None,
         }
     }
@@ -357,7 +358,7 @@ impl WeightInfo {
     pub(super) fn expected_bytes(&self) -> Result<u64, ManifestError> {
         let size = self.element_size().ok_or_else(|| {
             self.error(format!(
-                "has dtype `{}`, expected f32, f16, bf16 or i32",
+                "has dtype `{}`, expected f32, f16, bf16, i32 or i8",
                 self.dtype
             ))
         })?;

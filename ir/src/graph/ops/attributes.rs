@@ -3,6 +3,7 @@
 use super::{Activation, Dim, Member, TensorType};
 use crate::graph::text::{ParseError, Position, dim, quoted};
 use crate::graph::types::Shape;
+use crate::quantized::Format;
 
 /// A type of attributes.
 pub(crate) trait Attribute: Sized {
@@ -92,6 +93,19 @@ impl Attribute for f64 {
 
 impl Attribute for bool {
     const EXPECTED: &'static str = "`true` or `false`";
+
+    fn print(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn parse(given: &Given<'_>) -> Option<Self> {
+        let Given::Word(word) = given else { return None };
+        word.parse().ok()
+    }
+}
+
+impl Attribute for Format {
+    const EXPECTED: &'static str = "`int8`, `int4` or `dynamic8`";
 
     fn print(&self) -> Option<String> {
         Some(self.to_string())

@@ -26,6 +26,7 @@ mod mul;
 mod neg;
 mod norm_shift_mix;
 mod param;
+mod quantize;
 mod relu;
 mod reshape;
 mod shift_mix;
@@ -47,6 +48,8 @@ pub use linear_group::{Activation, Member};
 
 use super::eval::{Data, Env, EvalError, Real};
 use super::text::ParseError;
+use crate::quantized::Format;
+
 use super::{Dim, Graph, GraphError, TensorType, TypeError, Value};
 
 /// Which types an op takes and gives.
@@ -279,6 +282,14 @@ ops! {
 
     /// `w[A,B]` → `y[B,A]`, in the number format of `w`.
     core transpose::Transpose {} (w) -> (y);
+
+    /// Each element as the nearest one of a quantised format, group by group of consecutive elements of a row.
+    core quantize::Quantize {
+        /// `int8` or `int4` for weights, `dynamic8` for activations.
+        format: Format,
+        /// Whether groups run down the columns of a matrix instead.
+        columns: bool,
+    } (x) -> (y);
 
     /// `x + y`, element by element.
     core add::Add {} (x, y) -> (z);

@@ -237,7 +237,10 @@ impl<'t> Parser<'t> {
         let word = self.word("a type")?;
         let dtype: DType = word
             .parse()
-            .map_err(|_| self.unexpected("f32, f16, bf16 or i32"))?;
+            .ok()
+            // Bytes exist in kernels only.
+            .filter(|&dtype| dtype != DType::I8)
+            .ok_or_else(|| self.unexpected("f32, f16, bf16 or i32"))?;
         self.advance()?;
         self.sign('[')?;
         let at = self.at;

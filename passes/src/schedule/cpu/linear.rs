@@ -8,6 +8,7 @@
 //! vectors.
 
 mod dot;
+mod packed;
 mod panels;
 mod skip;
 
@@ -16,6 +17,7 @@ use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent};
 
 use dot::Dot;
+use packed::Packed;
 
 use super::super::group::{self, Buffers, dispatch};
 use super::super::rows;
@@ -36,7 +38,14 @@ pub(super) fn linear_group(
             false => panels::many_tokens(members, operands, results, features),
         };
     }
-    let (mut s, all) = group::open(members, operands, results, features, None);
+    let (mut s, all) = group::open(
+        members,
+        operands,
+        results,
+        features,
+        None,
+        i64::from(features.f32_lanes),
+    );
     if rows == Extent::fixed(1) {
         decode(&mut s, &all)
     } else {
@@ -98,10 +107,21 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
     };
     let near_block = i64::from(lanes).max(STREAMS);
     let block = |m: &Buffers<'_>| if m.is_curved() { near_block } else { STREAMS };
-    let tasks: Vec<i64> = members.iter().map(|m| n_blocks(m.outputs, block(m))).collect();
-    let sums = s.b.private("sums", near_block);
+    let packed: Vec<Option<Packed<'_>>> = members.iter().map(|m| Packed::of(m, s.features)).collect();
+    let tasks: Vec<i64> = members
+        .iter()
+        .zip(&packed)
+        .map(|(m, p)| {
+            p.as_ref()
+                .map_or_else(|| n_blocks(m.outputs, block(m)), Packed::tasks)
+        })
+        .collect();
+    let sums = s.b.private("sums", near_block.max(packed::sums(&packed)));
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {
+            if let Some(p) = &packed[m] {
+                return p.tile(b, &own, &Affine::from(0), 1, sums);
+            }
             let m = &members[m];
             if m.is_curved() {
                 return in_blocks(b, own, m.outputs, near_block, &|b, first, outputs| {
@@ -170,13 +190,25 @@ fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
         prefetch: false,
     };
     let block = tile.outputs * TILES_A_TASK;
-    let tasks: Vec<i64> = members.iter().map(|m| n_blocks(m.outputs, block)).collect();
-    let sums = s.b.private("sums", tile.rows * block);
+    let packed: Vec<Option<Packed<'_>>> = members.iter().map(|m| Packed::of(m, s.features)).collect();
+    let tasks: Vec<i64> = members
+        .iter()
+        .zip(&packed)
+        .map(|(m, p)| {
+            p.as_ref()
+                .map_or_else(|| n_blocks(m.outputs, block), Packed::tasks)
+        })
+        .collect();
+    let sums =
+        s.b.private("sums", (tile.rows * block).max(packed::sums(&packed)));
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
         let n_rows = rows::count(b, n_rows);
         let height = b.index(tile.rows);
         let row_tiles = b.binary(Binary::Div, n_rows, height);
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {
+            if let Some(p) = &packed[m] {
+                return packed::many(b, p, &own, (n_rows, sums));
+            }
             let m = &members[m];
             in_blocks(b, own, m.outputs, block, &|b, first, outputs| {
                 b.serial("tile", 0, row_tiles, |b, t| {

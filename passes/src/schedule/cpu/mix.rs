@@ -2,7 +2,10 @@
 
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Buf, Extent, Inst, Reg};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
+use rwkvc_ir::quantized::{Format, GROUP, INT8_ZERO};
+
+use crate::plan::Part;
 
 use super::super::rows;
 use super::norm::statistics;
@@ -13,6 +16,9 @@ const CHANNELS: i64 = 256;
 
 /// Rows of the table. A task is one token.
 pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
+    if let Some(quantize) = &operands[0].quantized {
+        return embed_quantized(quantize.format, operands, results, features);
+    }
     let (n, vocab) = (results[0].last(), operands[0].rows().fixed);
     let mut s = Scope::new(
         &format!("embed_{}_{n}", operands[0].dtype),
@@ -27,6 +33,56 @@ pub(super) fn embed(operands: &[Tensor], results: &[Tensor], features: &CpuFeatu
         math::over(b, n, lanes, |b, i, l| {
             let x = b.load("x", table, at(id, n) + i, l);
             b.store(y, at(row, n) + i, x);
+        });
+    });
+    vec![s.finish()]
+}
+
+/// Rows of a quantised table. A task is one token.
+fn embed_quantized(
+    format: Format,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &CpuFeatures,
+) -> Vec<Scheduled> {
+    let group = GROUP as i64;
+    let (n, vocab) = (results[0].last(), operands[0].rows().fixed);
+    let mut s = Scope::new(&format!("embed_{format}_{n}"), operands, results, features);
+    let codes = s.packed("codes", 0, Part::Codes, 1);
+    let scales = s.packed("scales", 0, Part::Scales, 1);
+    let offsets = format
+        .has_offsets()
+        .then(|| s.packed("offsets", 0, Part::Offsets, 1));
+    let (tokens, y) = (s.read("tokens", 1), s.write("y", 0));
+    let lanes = s.lanes();
+    let step = i64::from(lanes);
+    let bits = format.bits() as i64;
+    s.b.parallel("row", results[0].rows(), |b, row| {
+        let id = rows::named_by(b, tokens, row, vocab);
+        b.serial("g", 0, n / group, |b, g| {
+            let number = at(id, n / group) + g;
+            let scale = b.load("scale", scales, number.clone(), 1);
+            let offset = match offsets {
+                Some(offsets) => b.load("offset", offsets, number.clone(), 1),
+                None => {
+                    let zero = b.float(-f32::from(INT8_ZERO), 1);
+                    b.mul(scale, zero)
+                }
+            };
+            let (scale, offset) = (b.splat(scale, lanes), b.splat(offset, lanes));
+            for v in 0..group / step {
+                // Bytes of half as many codes as there are in a group have two of them.
+                let bytes = group * bits / 8;
+                let i = v * step;
+                let code = b.load("code", codes, number.clone() * bytes + i % bytes, lanes);
+                let shift = b.int((i / bytes * bits) as i32, lanes);
+                let mask = b.int((1 << bits) - 1, lanes);
+                let code = b.binary(Binary::Shr, code, shift);
+                let code = b.binary(Binary::And, code, mask);
+                let code = b.unary(Unary::ToF32, code);
+                let x = b.fma(code, scale, offset);
+                b.store(y, at(row, n) + at(g, group) + i, x);
+            }
         });
     });
     vec![s.finish()]

@@ -4,6 +4,7 @@ mod elementwise;
 mod linear;
 mod mix;
 mod norm;
+mod quantize;
 mod roof;
 mod wkv;
 
@@ -36,6 +37,7 @@ pub(super) fn schedule(
     match op {
         Op::Contract(_) => Ok(elementwise::contract(operands, results, features)),
         Op::Embed(_) => Ok(mix::embed(operands, results, features)),
+        Op::Quantize(_) => Ok(quantize::activations(operands, results, features)),
         Op::Last(_) => Ok(mix::last(operands, results, features)),
         Op::TokenShift(_) => Ok(mix::token_shift(operands, results, features)),
         Op::ShiftMix(_) => Ok(mix::shift_mix(operands, results, features)),

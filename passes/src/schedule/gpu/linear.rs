@@ -27,7 +27,7 @@ pub(super) fn linear_group(
     features: &GpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
-    let (mut s, all) = group::open(members, operands, results, features, None);
+    let (mut s, all) = group::open(members, operands, results, features, None, 1);
     if rows != Extent::fixed(1) && matrix::fits(&all, &s.b, features) {
         return matrix::linear_group(members, operands, results, features);
     }

@@ -83,7 +83,7 @@ pub(super) fn linear_group(
     features: &GpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
-    let (mut s, all) = group::open(members, operands, results, features, None);
+    let (mut s, all) = group::open(members, operands, results, features, None, 1);
     let memory = s.b.shared("memory", DType::I32, WORDS);
     let tasks: Vec<i64> = all.iter().map(|m| parts(m.outputs, TILE.0) * SHARES).collect();
     s.blocks(Extent::fixed(tasks.iter().sum()), |b, block, threads| {

@@ -33,7 +33,7 @@ fn faults_of_warps() {
         (
             32,
             "%e = words %x[0]",
-            "in `%e = words %x[0]`: `%x` is f32, expected f16 or bf16",
+            "in `%e = words %x[0]`: `%x` is f32, expected f16, bf16 or i8",
         ),
         (
             32,

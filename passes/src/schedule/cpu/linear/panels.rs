@@ -6,16 +6,17 @@
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, LoopKind, Reg};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, LoopKind, Reg, Unary};
+use rwkvc_ir::quantized::{Format, GROUP};
 
-use super::super::super::group::{self, Buffers};
+use super::super::super::group::{self, Buffers, Quantized};
 use super::super::super::rows;
 use super::super::{Scheduled, Tensor, at, math};
 
 /// Outputs of a panel, at most: an input's are long enough for memory to read in one go, and several tasks share a matrix.
 const WIDTH: i64 = 512;
 
-/// Tokens of a tile: with the vectors of a part as many sums as there are registers for.
+/// Tokens of a tile, at most.
 const HEIGHT: i64 = 4;
 
 /// Inputs of a part that are kept as f32 for all tokens of a block.
@@ -24,17 +25,23 @@ const DEPTH: i64 = 64;
 /// Tokens whose sums stay near between some inputs and the next.
 const BLOCK: i64 = 128;
 
+/// Outputs of a group of a quantised matrix, whose groups run down columns.
+const COLUMN: i64 = GROUP as i64;
+
 /// Outputs of a panel of a matrix of this many.
-pub(super) fn width(outputs: i64, features: &CpuFeatures) -> i64 {
-    let unit = part_of(outputs, features);
+pub(super) fn width(outputs: i64, is_quantized: bool, features: &CpuFeatures) -> i64 {
+    let unit = part_of(outputs, is_quantized, features);
     let panels = (outputs + WIDTH - 1) / WIDTH;
     let each = (outputs + panels - 1) / panels;
     (each + unit - 1) / unit * unit
 }
 
 /// Outputs of a task, which its sums are in registers for.
-fn part_of(outputs: i64, features: &CpuFeatures) -> i64 {
+fn part_of(outputs: i64, is_quantized: bool, features: &CpuFeatures) -> i64 {
     let lanes = i64::from(features.f32_lanes);
+    if is_quantized {
+        return if lanes >= COLUMN / 2 { 2 * COLUMN } else { COLUMN };
+    }
     let vectors = if features.vector_registers >= 32 { 4 } else { 3 };
     (lanes * vectors).min((outputs + lanes - 1) / lanes * lanes)
 }
@@ -47,10 +54,12 @@ pub(super) fn many_tokens(
     features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
-    let width = |outputs| width(outputs, features);
-    let (mut s, all) = group::open(members, operands, results, features, Some(&width));
+    let is_quantized = operands[1].quantized.is_some();
+    let width = |outputs| width(outputs, is_quantized, features);
+    let (mut s, all) = group::open(members, operands, results, features, Some(&width), 1);
     let m = &all[0];
-    let panels = Panels::new(m, width(m.outputs), part_of(m.outputs, features), features);
+    let part = part_of(m.outputs, is_quantized, features);
+    let panels = Panels::new(m, width(m.outputs), part, features);
     let panel = s.b.private("panel", DEPTH * panels.part);
     let sums = s.b.private("sums", BLOCK * panels.part);
     s.b.parallel("task", Extent::fixed(panels.tasks()), |b, own| {
@@ -69,12 +78,18 @@ pub(super) struct Panels {
     /// Outputs of a task: all of a panel, or an equal part.
     part: i64,
     pub(super) lanes: u32,
+    /// Tokens of a tile: with the vectors of a part as many sums as there are registers for.
+    height: i64,
     pub(super) prefetch: bool,
 }
 
 impl Panels {
     pub(super) fn new(m: &Buffers<'_>, width: i64, part: i64, features: &CpuFeatures) -> Panels {
+        let vectors = part / i64::from(features.f32_lanes);
+        // Some registers are for weights and activations.
+        let sums = i64::from(features.vector_registers) - 3;
         Panels {
+            height: (sums / vectors).clamp(1, HEIGHT),
             inputs: m.inputs,
             outputs: m.outputs,
             width,
@@ -155,7 +170,7 @@ impl Panels {
             let (whole, rest) = (self.inputs / DEPTH, self.inputs % DEPTH);
             let chunk = |b: &mut Builder, k: Affine, depth: i64, is_first: bool| {
                 self.spread(b, m, panel, start.clone() + k.clone() * self.width, depth);
-                let height = b.index(HEIGHT);
+                let height = b.index(self.height);
                 let tiles = b.binary(Binary::Div, count, height);
                 let tile = |b: &mut Builder, token: Affine, height: i64| {
                     let tile = Tile {
@@ -167,8 +182,8 @@ impl Panels {
                     };
                     self.tile(b, m, (panel, sums), block, &tile);
                 };
-                b.serial("tile", 0, tiles, |b, t| tile(b, at(t, HEIGHT), HEIGHT));
-                let done = b.address("done", at(tiles, HEIGHT));
+                b.serial("tile", 0, tiles, |b, t| tile(b, at(t, self.height), self.height));
+                let done = b.address("done", at(tiles, self.height));
                 b.serial("token", done, count, |b, token| tile(b, Affine::from(token), 1));
             };
             if whole > 0 {
@@ -191,6 +206,24 @@ impl Panels {
 
     /// Some inputs of a task's outputs as f32, from `row` on.
     fn spread(&self, b: &mut Builder, m: &Buffers<'_>, panel: Buf, row: Affine, depth: i64) {
+        if let Some(parts) = &m.quantized {
+            return b.serial("i", 0, depth, |b, i| {
+                for group in 0..self.part / COLUMN {
+                    let first = row.clone() + at(i, self.width) + group * COLUMN;
+                    let codes = Codes::of(b, m, parts, &first, self.lanes);
+                    let (scale, offset) = (b.splat(codes.scale, self.lanes), codes.offset);
+                    let offset = offset.map(|offset| b.splat(offset, self.lanes));
+                    for (v, code) in (0..).zip(codes.codes) {
+                        let w = match offset {
+                            None => b.mul(code, scale),
+                            Some(offset) => b.fma(code, scale, offset),
+                        };
+                        let column = group * COLUMN + v * i64::from(self.lanes);
+                        b.store(panel, at(i, self.part) + column, w);
+                    }
+                }
+            });
+        }
         b.serial("i", 0, depth, |b, i| {
             for v in 0..self.vectors() {
                 let column = v * i64::from(self.lanes);
@@ -236,6 +269,62 @@ impl Panels {
                 b.store(sums, place(token, v), acc);
             }
         }
+    }
+}
+
+/// The weights of a group of outputs for one input: `scale * code + offset`.
+pub(super) struct Codes {
+    /// As floats, in vectors.
+    pub(super) codes: Vec<Reg>,
+    pub(super) scale: Reg,
+    pub(super) offset: Option<Reg>,
+}
+
+impl Codes {
+    /// Those of the group whose first weight is at `first`, a multiple of a group.
+    pub(super) fn of(
+        b: &mut Builder,
+        m: &Buffers<'_>,
+        parts: &Quantized,
+        first: &Affine,
+        lanes: u32,
+    ) -> Self {
+        let group = divided(first, COLUMN);
+        let scale = b.load("scale", parts.scales, group.clone(), 1);
+        let offset = parts.offsets.map(|offsets| b.load("offset", offsets, group, 1));
+        let step = i64::from(lanes);
+        let codes: Vec<Reg> = (0..COLUMN / step)
+            .map(|v| match parts.format {
+                Format::Int4 => {
+                    let half = COLUMN / 2;
+                    let byte = v * step % half;
+                    let both = b.load("w", m.w, divided(first, 2) + byte, lanes);
+                    let mask = b.int(15, lanes);
+                    if v * step < half {
+                        return b.binary(Binary::And, both, mask);
+                    }
+                    let four = b.int(4, lanes);
+                    let upper = b.binary(Binary::Shr, both, four);
+                    b.binary(Binary::And, upper, mask)
+                }
+                _ => b.load("w", m.w, first.clone() + v * step, lanes),
+            })
+            .collect();
+        let codes = codes.into_iter().map(|code| b.unary(Unary::ToF32, code));
+        Codes {
+            codes: codes.collect(),
+            scale,
+            offset,
+        }
+    }
+}
+
+/// A position in units of `n`, of which all its parts are multiples.
+pub(super) fn divided(at: &Affine, n: i64) -> Affine {
+    let terms = at.terms.iter().map(|&(reg, factor)| (reg, factor / n));
+    Affine {
+        terms: terms.collect(),
+        offset: at.offset / n,
     }
 }
 

@@ -11,9 +11,11 @@ use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Binary, Buf, Compare, Extent, Inst, LoopKind, Reg, Unary};
 
-use super::super::super::group::{self, Buffers};
+use rwkvc_ir::quantized::GROUP;
+
+use super::super::super::group::{self, Buffers, Quantized};
 use super::super::{Scheduled, Scope, Tensor, at};
-use super::panels::{Panels, width};
+use super::panels::{Codes, Panels, divided, width};
 
 /// Bytes of a cache line.
 const LINE: i64 = 64;
@@ -35,9 +37,10 @@ pub(super) fn one_token(
     features: &CpuFeatures,
 ) -> Vec<Scheduled> {
     let inputs = operands[0].last();
-    let width = |outputs| width(outputs, features);
+    let is_quantized = operands[1].quantized.is_some();
+    let width = |outputs| width(outputs, is_quantized, features);
     let list = list(operands, results, features, inputs);
-    let (mut s, all) = group::open(members, operands, results, features, Some(&width));
+    let (mut s, all) = group::open(members, operands, results, features, Some(&width), 1);
     let m = &all[0];
     let listed = s.scratch("list", 0, inputs + 1, Access::Read);
     let panels = Panels::new(m, width(m.outputs), width(m.outputs), features);
@@ -137,6 +140,9 @@ impl Panels {
         start: &Affine,
         inputs: &[(Reg, Option<Affine>)],
     ) {
+        if let Some(parts) = &m.quantized {
+            return self.add_groups(b, m, parts, sums, start, inputs);
+        }
         let step = i64::from(self.lanes);
         let row = |k: Affine| start.clone() + k * self.width;
         let rows: Vec<(Affine, Reg)> = inputs
@@ -168,6 +174,50 @@ impl Panels {
                     sum = b.fma(w, *x, sum);
                 }
                 b.store(sums, i, sum);
+            }
+        });
+    }
+
+    /// The same with a quantised matrix: group after group of outputs.
+    fn add_groups(
+        &self,
+        b: &mut Builder,
+        m: &Buffers<'_>,
+        parts: &Quantized,
+        sums: Buf,
+        start: &Affine,
+        inputs: &[(Reg, Option<Affine>)],
+    ) {
+        let (group, step) = (GROUP as i64, i64::from(self.lanes));
+        let xs: Vec<Reg> = inputs.iter().map(|(k, _)| b.load("x", m.x, *k, 1)).collect();
+        b.serial("g", 0, self.width / group, |b, g| {
+            let place = |k: Affine| start.clone() + k * self.width + at(g, group);
+            for next in inputs.iter().filter_map(|(_, next)| next.clone()) {
+                if self.prefetch {
+                    b.prefetch(m.w, divided(&place(next), 8 / parts.format.bits() as i64));
+                }
+            }
+            let of = |v: i64| at(g, group) + v * step;
+            let mut totals: Vec<Reg> = (0..group / step)
+                .map(|v| b.load("sum", sums, of(v), self.lanes))
+                .collect();
+            for ((k, _), &x) in inputs.iter().zip(&xs) {
+                let codes = Codes::of(b, m, parts, &place(Affine::from(*k)), self.lanes);
+                let scale = b.mul(x, codes.scale);
+                let scale = b.splat(scale, self.lanes);
+                let offset = codes.offset.map(|offset| {
+                    let offset = b.mul(x, offset);
+                    b.splat(offset, self.lanes)
+                });
+                for (total, code) in totals.iter_mut().zip(codes.codes) {
+                    *total = b.fma(code, scale, *total);
+                    if let Some(offset) = offset {
+                        *total = b.add(*total, offset);
+                    }
+                }
+            }
+            for (v, total) in (0..).zip(totals) {
+                b.store(sums, of(v), total);
             }
         });
     }

@@ -1,0 +1,254 @@
+//! Quantised formats: codes of few bits, with a scale for each group of values.
+//!
+//! A value of a group is `scale * code + offset`. Groups have [`GROUP`] values, so a matrix of `int8` takes 8.5 bits a
+//! weight, one of `int4` 5.
+//!
+//! **Invariant:** what the evaluators compute with is decoded from the very codes that kernels read.
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::f16;
+
+/// Values of a group.
+pub const GROUP: usize = 32;
+
+/// A quantised format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// Weights: codes from 1 to 255, of which 128 is zero; the scale is an f16.
+    Int8,
+    /// Weights: codes from 0 to 15; the scale and the offset, the value of code 0, are f16.
+    Int4,
+    /// Activations: codes from -127 to 127, the scale is an f32.
+    Dynamic8,
+}
+
+/// A group as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Group {
+    /// A code for each value.
+    pub codes: [i16; GROUP],
+    /// What a code is multiplied with.
+    pub scale: f32,
+    /// The value of code 0.
+    pub offset: f32,
+}
+
+impl Group {
+    /// The value of a code.
+    pub fn value(&self, i: usize) -> f64 {
+        f64::from(self.scale) * f64::from(self.codes[i]) + f64::from(self.offset)
+    }
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 3] = [Format::Int8, Format::Int4, Format::Dynamic8];
+
+    /// The name in text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Int8 => "int8",
+            Format::Int4 => "int4",
+            Format::Dynamic8 => "dynamic8",
+        }
+    }
+
+    /// Bits of a code.
+    pub const fn bits(self) -> usize {
+        match self {
+            Format::Int8 | Format::Dynamic8 => 8,
+            Format::Int4 => 4,
+        }
+    }
+
+    /// Whether an offset is stored with each group.
+    pub const fn has_offsets(self) -> bool {
+        matches!(self, Format::Int4)
+    }
+
+    /// The group that stands for these values.
+    pub fn encode(self, values: &[f32; GROUP]) -> Group {
+        match self {
+            Format::Int8 => int8(values),
+            Format::Int4 => int4(values),
+            Format::Dynamic8 => dynamic8(values),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let format = Format::ALL.into_iter().find(|f| f.name() == text);
+        format.ok_or_else(|| format!("unknown quantised format `{text}`, expected int8, int4 or dynamic8"))
+    }
+}
+
+/// The largest magnitude.
+fn largest(values: &[f32; GROUP]) -> f32 {
+    values.iter().fold(0.0, |most, x| x.abs().max(most))
+}
+
+fn rounded(x: f32) -> f32 {
+    // An f16 beyond its range would be infinite.
+    f16::from_f32(x.clamp(-65504.0, 65504.0)).to_f32()
+}
+
+/// The code of zero in `int8`.
+pub const INT8_ZERO: u8 = 128;
+
+/// The largest magnitude is so many steps from zero.
+fn int8(values: &[f32; GROUP]) -> Group {
+    const ZERO: i16 = INT8_ZERO as i16;
+    let scale = rounded(largest(values) / 127.0);
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    Group {
+        codes: values.map(|x| ZERO + (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i16),
+        scale,
+        offset: -f32::from(ZERO) * scale,
+    }
+}
+
+/// As kernels compute it.
+fn dynamic8(values: &[f32; GROUP]) -> Group {
+    let most = largest(values);
+    let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+    Group {
+        codes: values.map(|x| (x * inverse).round_ties_even() as i16),
+        scale: most / 127.0,
+        offset: 0.0,
+    }
+}
+
+/// How far the first guess of the scale is widened and narrowed: a few outliers may cost less than coarse steps.
+const SCALES: [f32; 9] = [0.8, 0.85, 0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.1];
+
+/// Of some ways to place sixteen steps between the least and the largest value, the one with the smallest squared error.
+fn int4(values: &[f32; GROUP]) -> Group {
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let first = with_steps(values, (high - low) / 15.0, low);
+    let mut best = (error(values, &first), first);
+    for factor in SCALES {
+        let guess = with_steps(values, (high - low) / 15.0 * factor, low * factor);
+        let (scale, offset) = fitted(values, &guess.codes);
+        let group = with_steps(values, scale, offset);
+        let error = error(values, &group);
+        if error < best.0 {
+            best = (error, group);
+        }
+    }
+    best.1
+}
+
+/// The nearest codes for steps of `scale` from `offset` on.
+fn with_steps(values: &[f32; GROUP], scale: f32, offset: f32) -> Group {
+    let (scale, offset) = (rounded(scale), rounded(offset));
+    let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
+    Group {
+        codes: values.map(|x| ((x - offset) * inverse).round_ties_even().clamp(0.0, 15.0) as i16),
+        scale,
+        offset,
+    }
+}
+
+/// The scale and offset with the least squared error for given codes.
+fn fitted(values: &[f32; GROUP], codes: &[i16; GROUP]) -> (f32, f32) {
+    let n = GROUP as f32;
+    let (mut x, mut q, mut qq, mut qx) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
+    for (&value, &code) in values.iter().zip(codes) {
+        let code = f32::from(code);
+        x += value;
+        q += code;
+        qq += code * code;
+        qx += code * value;
+    }
+    let variance = n * qq - q * q;
+    if variance <= 0.0 {
+        return (0.0, x / n);
+    }
+    let scale = (n * qx - q * x) / variance;
+    (scale, (x - scale * q) / n)
+}
+
+fn error(values: &[f32; GROUP], group: &Group) -> f32 {
+    let of = |(i, x): (usize, &f32)| {
+        let off = group.scale * f32::from(group.codes[i]) + group.offset - x;
+        off * off
+    };
+    values.iter().enumerate().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some values between -1 and 1, different for each seed.
+    fn values(seed: u32) -> [f32; GROUP] {
+        std::array::from_fn(|i| {
+            let mixed = (seed * 32 + i as u32 + 1).wrapping_mul(0x9e37_79b9);
+            (mixed >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+    }
+
+    #[test]
+    fn errors_are_within_half_a_step() {
+        for seed in 0..200 {
+            let values = values(seed);
+            for (format, step) in [
+                (Format::Int8, 1.0 / 127.0),
+                (Format::Int4, 2.0 / 15.0),
+                (Format::Dynamic8, 1.0 / 127.0),
+            ] {
+                let group = format.encode(&values);
+                let worst = values
+                    .iter()
+                    .enumerate()
+                    .map(|(i, x)| (group.value(i) - f64::from(*x)).abs());
+                let worst = worst.fold(0.0, f64::max);
+                // The scale of an f16 is rounded, and a fit may trade the largest error for the others.
+                let bound = if format == Format::Int4 { step } else { 0.52 * step };
+                assert!(worst <= bound, "{format}, seed {seed}: {worst}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_fit_is_never_worse_than_the_plain_range() {
+        for seed in 0..200 {
+            let mut values = values(seed);
+            values[7] *= 4.0;
+            let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+            let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let plain = with_steps(&values, (high - low) / 15.0, low);
+            assert!(error(&values, &int4(&values)) <= error(&values, &plain));
+        }
+    }
+
+    #[test]
+    fn zeros_and_constants_are_exact() {
+        for format in Format::ALL {
+            let zeros = format.encode(&[0.0; GROUP]);
+            assert!((0..GROUP).all(|i| zeros.value(i) == 0.0), "{format}");
+        }
+        let same = Format::Int4.encode(&[0.75; GROUP]);
+        assert_eq!(same.value(3), 0.75);
+    }
+
+    #[test]
+    fn names_are_read() {
+        for format in Format::ALL {
+            assert_eq!(format.name().parse(), Ok(format));
+        }
+        assert!("int3".parse::<Format>().is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! How quantised values are stored: in parts, each with elements of one format.
+
+use std::num::NonZero;
+use std::thread;
+
+use rwkvc_ir::DType;
+use rwkvc_ir::graph::ops::Quantize;
+use rwkvc_ir::kernel::Extent;
+use rwkvc_ir::quantized::{Format, GROUP, INT8_ZERO};
+
+/// A part of a quantised value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The codes.
+    Codes,
+    /// The scale of each group.
+    Scales,
+    /// The offset of each group, of formats that store it.
+    Offsets,
+    /// Of activations: the sum of the codes of each group.
+    Sums,
+}
+
+/// The parts of quantised activations, in the order in which they lie.
+pub(super) const ACTIVATIONS: [Part; 3] = [Part::Codes, Part::Scales, Part::Sums];
+
+impl Part {
+    /// The format and number of its elements, of this many weights.
+    pub(crate) fn of_weights(self, format: Format, weights: i64) -> (DType, i64) {
+        match self {
+            Part::Codes => (DType::I8, weights * format.bits() as i64 / 8),
+            _ => (DType::F16, weights / GROUP as i64),
+        }
+    }
+
+    /// The format and number of its elements, of this many activations.
+    pub(crate) fn of_activations(self, activations: Extent) -> (DType, Extent) {
+        let n = GROUP as i64;
+        let groups = Extent {
+            fixed: activations.fixed / n,
+            per_token: activations.per_token / n,
+        };
+        match self {
+            Part::Codes => (DType::I8, activations),
+            Part::Scales | Part::Offsets => (DType::F32, groups),
+            Part::Sums => (DType::I32, groups),
+        }
+    }
+
+    /// Where it lies, in bytes from the first part on, and all bytes, for so many tokens.
+    pub(super) fn place(self, activations: Extent, tokens: i64) -> (u64, u64) {
+        let mut offset = 0;
+        let mut own = 0;
+        for part in ACTIVATIONS {
+            if part == self {
+                own = offset;
+            }
+            let (dtype, len) = part.of_activations(activations);
+            let bytes = len.at(tokens).unsigned_abs() * dtype.size() as u64;
+            offset += bytes.next_multiple_of(64);
+        }
+        (own, offset)
+    }
+
+    /// What it is called.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Part::Codes => "codes",
+            Part::Scales => "scales",
+            Part::Offsets => "offsets",
+            Part::Sums => "sums",
+        }
+    }
+}
+
+/// How a quantised matrix is arranged.
+///
+/// With groups along rows, `width` rows lie side by side: `[panel][group][word][row of the panel]` of words with the codes of
+/// four consecutive inputs, or of `int4` with twice as many, those of the second half of the group in the upper bits; and
+/// `[panel][group][row of the panel]` of scales. A kernel that computes `width` outputs in lanes reads it from its beginning to
+/// its end.
+///
+/// With groups down columns, it is `[panel][column][row of the panel]`, of `int8` with codes counted from zero, of `int4` with the codes of the first half of each group in
+/// the lower bits of bytes and those of the second in the upper ones; and `[panel][column][group of the panel]` of scales.
+///
+/// Rows that are missing in the last panel are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Packing {
+    /// The format of the weights.
+    pub format: Format,
+    /// Whether groups run down columns.
+    pub columns: bool,
+    /// Rows of a panel.
+    pub width: usize,
+}
+
+/// The parts of a packed matrix, as bytes.
+#[derive(Debug)]
+pub struct Packed {
+    /// A byte or half a byte a weight.
+    pub codes: Vec<u8>,
+    /// An f16 a group.
+    pub scales: Vec<u8>,
+    /// An f16 a group, if the format has offsets.
+    pub offsets: Vec<u8>,
+}
+
+impl Packing {
+    pub(super) fn of(quantize: &Quantize, width: i64) -> Self {
+        Packing {
+            format: quantize.format,
+            columns: quantize.columns,
+            width: width as usize,
+        }
+    }
+
+    /// The shape of a part of a matrix.
+    pub(super) fn shape(self, [rows, columns]: [usize; 2], part: Part) -> Vec<usize> {
+        let panels = rows.div_ceil(self.width);
+        let weights = (panels * self.width * columns) as i64;
+        let (_, len) = part.of_weights(self.format, weights);
+        vec![panels, len as usize / panels]
+    }
+
+    /// Quantises a matrix and arranges its parts: `decode(row, values)` gives the weights of a row.
+    pub fn pack(self, [rows, columns]: [usize; 2], decode: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Packed {
+        let panels = rows.div_ceil(self.width);
+        let weights = self.width * columns;
+        let mut packed = Packed {
+            codes: vec![0; panels * weights * self.format.bits() / 8],
+            scales: vec![0; panels * weights / GROUP * 2],
+            offsets: vec![0; panels * weights / GROUP * 2],
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let each = panels.div_ceil(threads).max(1);
+        let chunk = |bytes: usize| each * bytes;
+        let codes = packed.codes.chunks_mut(chunk(weights * self.format.bits() / 8));
+        let scales = packed.scales.chunks_mut(chunk(weights / GROUP * 2));
+        let offsets = packed.offsets.chunks_mut(chunk(weights / GROUP * 2));
+        thread::scope(|scope| {
+            for (i, ((codes, scales), offsets)) in codes.zip(scales).zip(offsets).enumerate() {
+                scope.spawn(move || {
+                    let mut panel = vec![0.0; weights];
+                    let own = scales.len() / (weights / GROUP * 2);
+                    for p in 0..own {
+                        let first = (i * each + p) * self.width;
+                        panel.fill(0.0);
+                        let there = first..rows.min(first + self.width);
+                        for (row, values) in there.zip(panel.chunks_exact_mut(columns)) {
+                            decode(row, values);
+                        }
+                        let codes = part(codes, own, p);
+                        self.panel(
+                            &panel,
+                            columns,
+                            codes,
+                            part(scales, own, p),
+                            part(offsets, own, p),
+                        );
+                    }
+                });
+            }
+        });
+        if !self.format.has_offsets() {
+            packed.offsets = vec![];
+        }
+        packed
+    }
+
+    /// Arranges one panel.
+    fn panel(self, panel: &[f32], columns: usize, codes: &mut [u8], scales: &mut [u8], offsets: &mut [u8]) {
+        let width = self.width;
+        // A group starts at a row and a column; its codes lie `step` bytes apart from `first` on.
+        let mut group = |row: usize, column: usize, number: usize, place: &dyn Fn(usize) -> usize| {
+            let values: [f32; GROUP] = std::array::from_fn(|i| match self.columns {
+                true => panel[(row + i) * columns + column],
+                false => panel[row * columns + column + i],
+            });
+            let group = self.format.encode(&values);
+            for (i, code) in group.codes.into_iter().enumerate() {
+                let code = code as u8;
+                match self.format.bits() {
+                    8 if self.columns => codes[place(i)] = code.wrapping_sub(INT8_ZERO),
+                    4 if i < GROUP / 2 => codes[place(i)] |= code,
+                    4 => codes[place(i - GROUP / 2)] |= code << 4,
+                    _ => codes[place(i)] = code,
+                }
+            }
+            DType::F16.write(scales, number, f64::from(group.scale));
+            DType::F16.write(offsets, number, f64::from(group.offset));
+        };
+        let bytes = GROUP * self.format.bits() / 8;
+        if self.columns {
+            let groups = width / GROUP;
+            for column in 0..columns {
+                for g in 0..groups {
+                    let first = (column * groups + g) * bytes;
+                    group(g * GROUP, column, column * groups + g, &|i| first + i);
+                }
+            }
+        } else {
+            for g in 0..columns / GROUP {
+                for row in 0..width {
+                    let first = g * bytes * width + 4 * row;
+                    group(row, g * GROUP, g * width + row, &|i| {
+                        first + i / 4 * 4 * width + i % 4
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Part `i` of `n` equal ones.
+fn part(bytes: &mut [u8], n: usize, i: usize) -> &mut [u8] {
+    let each = bytes.len() / n;
+    &mut bytes[i * each..(i + 1) * each]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(row: usize, column: usize) -> f32 {
+        ((row * 37 + column * 11) % 101) as f32 / 50.0 - 1.0
+    }
+
+    fn packed(packing: Packing, rows: usize, columns: usize) -> Packed {
+        packing.pack([rows, columns], &|row, values| {
+            for (column, x) in values.iter_mut().enumerate() {
+                *x = value(row, column);
+            }
+        })
+    }
+
+    #[test]
+    fn rows_lie_side_by_side_in_words() {
+        for format in [Format::Int8, Format::Int4] {
+            let (rows, columns, width) = (7, 64, 4);
+            let packing = Packing {
+                format,
+                columns: false,
+                width,
+            };
+            let found = packed(packing, rows, columns);
+            for row in 0..rows {
+                for g in 0..columns / GROUP {
+                    let group = format.encode(&std::array::from_fn(|i| value(row, g * GROUP + i)));
+                    let (panel, r) = (row / width, row % width);
+                    let number = (panel * (columns / GROUP) + g) * width + r;
+                    assert_eq!(DType::F16.read(&found.scales, number) as f32, group.scale);
+                    for (i, code) in group.codes.into_iter().enumerate() {
+                        let (i, shift) = match format {
+                            Format::Int4 => (i % 16, i / 16 * 4),
+                            _ => (i, 0),
+                        };
+                        let words = GROUP * format.bits() / 8 / 4;
+                        let word = ((panel * (columns / GROUP) + g) * words + i / 4) * width + r;
+                        let mask = (1 << format.bits()) - 1;
+                        let byte = i16::from(found.codes[4 * word + i % 4]);
+                        assert_eq!(byte >> shift & mask, code, "{format} {row} {g} {i}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_lie_input_after_input() {
+        let (rows, columns, width) = (96, 3, 64);
+        let packing = Packing {
+            format: Format::Int8,
+            columns: true,
+            width,
+        };
+        let found = packed(packing, rows, columns);
+        assert_eq!(found.codes.len(), 2 * 64 * 3);
+        let group = Format::Int8.encode(&std::array::from_fn(|i| value(64 + i, 2)));
+        // The second panel, its last column.
+        let at = 64 * 3 + 64 * 2;
+        assert_eq!(found.codes[at..at + 32], group.codes.map(|c| (c - 128) as u8));
+        assert_eq!(DType::F16.read(&found.scales, at / 32) as f32, group.scale);
+    }
+}
