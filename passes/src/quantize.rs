@@ -150,6 +150,7 @@ pub(crate) fn run(graph: &mut Graph, formats: &Formats, fuel: &mut Fuel) -> Resu
             }
             Op::Linear(_) | Op::LinearGroup(LinearGroup { .. }) => {
                 let mut first = 0;
+                let mut multiplied = vec![];
                 for part in projections(quantizer.graph, node) {
                     let (x, w) = (first, first + 1);
                     first += part.operands.len();
@@ -162,10 +163,11 @@ pub(crate) fn run(graph: &mut Graph, formats: &Formats, fuel: &mut Fuel) -> Resu
                     }
                     operands[w] = quantizer.quantized(operands[w], format, columns)?;
                     if !columns {
-                        operands[x] = quantizer.quantized(operands[x], Format::Dynamic8, false)?;
+                        multiplied.push(x);
                     }
                     changed = true;
                 }
+                quantizer.activations(&mut operands, &multiplied)?;
             }
             _ => {}
         }
@@ -194,6 +196,28 @@ impl Quantizer<'_> {
         let quantized = self.graph.add(Quantize { format, columns }, &[value])?[0];
         self.done.insert((value, format), quantized);
         Ok(quantized)
+    }
+
+    /// Puts activations as codes in the place of these operands, those that have none yet all by one op.
+    fn activations(&mut self, operands: &mut [Value], which: &[usize]) -> Result<(), GraphError> {
+        let mut new: Vec<Value> = which.iter().map(|&i| operands[i]).collect();
+        new.sort();
+        new.dedup();
+        new.retain(|&x| !self.done.contains_key(&(x, Format::Dynamic8)));
+        if !new.is_empty() {
+            let op = Quantize {
+                format: Format::Dynamic8,
+                columns: false,
+            };
+            let results = self.graph.add(op, &new)?;
+            for (x, y) in new.into_iter().zip(results) {
+                self.done.insert((x, Format::Dynamic8), y);
+            }
+        }
+        for &i in which {
+            operands[i] = self.done[&(operands[i], Format::Dynamic8)];
+        }
+        Ok(())
     }
 
     /// The format that a matrix is to have, if it is one of weights.

@@ -283,13 +283,13 @@ ops! {
     /// `w[A,B]` → `y[B,A]`, in the number format of `w`.
     core transpose::Transpose {} (w) -> (y);
 
-    /// Each element as the nearest one of a quantised format, group by group of consecutive elements of a row.
+    /// For each operand its elements as the nearest ones of a quantised format, group by group of consecutive elements of a row.
     core quantize::Quantize {
         /// `int8` or `int4` for weights, `dynamic8` for activations.
         format: Format,
         /// Whether groups run down the columns of a matrix instead.
         columns: bool,
-    } (x) -> (y);
+    } (x[n]) -> (y[n]);
 
     /// `x + y`, element by element.
     core add::Add {} (x, y) -> (z);

@@ -7,15 +7,17 @@ use crate::quantized::GROUP;
 
 impl Infer for Quantize {
     fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        let [x] = shapes::exactly(operands)?;
-        let grouped = if self.columns {
-            shapes::axes::<2>("x", x)?[0].as_fixed()
-        } else {
-            shapes::rows("x", x)?.1.as_fixed()
+        let of = |x: &TensorType| {
+            let grouped = if self.columns {
+                shapes::axes::<2>("x", x)?[0].as_fixed()
+            } else {
+                shapes::rows("x", x)?.1.as_fixed()
+            };
+            let is_whole = grouped.is_some_and(|n| n % GROUP == 0);
+            shapes::ensure(is_whole, "x", x, format!("whole groups of {GROUP}"))?;
+            Ok(shapes::f32_of(x.shape.iter().copied()))
         };
-        let is_whole = grouped.is_some_and(|n| n % GROUP == 0);
-        shapes::ensure(is_whole, "x", x, format!("whole groups of {GROUP}"))?;
-        Ok(vec![shapes::f32_of(x.shape.iter().copied())])
+        operands.iter().map(of).collect()
     }
 }
 
@@ -25,7 +27,12 @@ impl Eval for Quantize {
         operands: &[Data<'a, F>],
         _: &Env<'a, F>,
     ) -> Result<Vec<Data<'a, F>>, EvalError> {
-        let x = &operands[0];
+        Ok(operands.iter().map(|x| self.quantized(x)).collect())
+    }
+}
+
+impl Quantize {
+    fn quantized<'a, F: Real>(&self, x: &Data<'a, F>) -> Data<'a, F> {
         let values = x.values();
         // Where the elements of a group are: from the first on, so far apart.
         let (apart, width) = if self.columns {
@@ -43,6 +50,6 @@ impl Eval for Quantize {
                 }
             }
         }
-        Ok(vec![Data::dense(x.shape().to_vec(), y)])
+        Data::dense(x.shape().to_vec(), y)
     }
 }

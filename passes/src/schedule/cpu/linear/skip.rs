@@ -126,6 +126,21 @@ impl Panels {
 
     /// The outputs of a panel, from all inputs in order.
     fn all(&self, b: &mut Builder, m: &Buffers<'_>, sums: Buf, start: &Affine) {
+        if m.quantized.is_some() {
+            // What is added to the sums takes more instructions, and is worth to be done for several inputs at once.
+            let whole = self.inputs / TOGETHER * TOGETHER;
+            b.for_loop(LoopKind::Serial, "k", 0, whole, TOGETHER, |b, k| {
+                let input = |b: &mut Builder, j: i64| {
+                    let ahead = Affine::from(k) + (j + TOGETHER);
+                    (b.address("k", Affine::from(k) + j), Some(ahead))
+                };
+                let inputs: Vec<_> = (0..TOGETHER).map(|j| input(b, j)).collect();
+                self.add(b, m, sums, start, &inputs);
+            });
+            return b.serial("k", whole, self.inputs, |b, k| {
+                self.add(b, m, sums, start, &[(k, None)]);
+            });
+        }
         b.serial("k", 0, self.inputs, |b, k| {
             self.add(b, m, sums, start, &[(k, Some(Affine::from(k) + AHEAD))]);
         });
@@ -201,20 +216,22 @@ impl Panels {
             let mut totals: Vec<Reg> = (0..group / step)
                 .map(|v| b.load("sum", sums, of(v), self.lanes))
                 .collect();
+            let zero = b.float(0.0, 1);
+            let mut shift = zero;
             for ((k, _), &x) in inputs.iter().zip(&xs) {
                 let codes = Codes::of(b, m, parts, &place(Affine::from(*k)), self.lanes);
                 let scale = b.mul(x, codes.scale);
                 let scale = b.splat(scale, self.lanes);
-                let offset = codes.offset.map(|offset| {
-                    let offset = b.mul(x, offset);
-                    b.splat(offset, self.lanes)
-                });
+                if let Some(offset) = codes.offset {
+                    shift = b.fma(x, offset, shift);
+                }
                 for (total, code) in totals.iter_mut().zip(codes.codes) {
                     *total = b.fma(code, scale, *total);
-                    if let Some(offset) = offset {
-                        *total = b.add(*total, offset);
-                    }
                 }
+            }
+            if parts.offsets.is_some() {
+                let shift = b.splat(shift, self.lanes);
+                totals.iter_mut().for_each(|total| *total = b.add(*total, shift));
             }
             for (v, total) in (0..).zip(totals) {
                 b.store(sums, of(v), total);
