@@ -8,6 +8,8 @@ use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::{Model, ModelError};
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, Verified, verify};
+use rwkvc_passes::pipeline::{self, Fuel, Selection};
+use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{CudaDriver, GpuModel, GpuSession, Mode};
 use rwkvc_runtime::{Artifact, State, Workspace, WorkspaceOptions};
 
@@ -226,9 +228,17 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// A fresh state.
-    pub fn new(model: Arc<Model>) -> Result<Self> {
-        let graph = verify(build(&model, Logits::All, false)?.specialise(Some(1), None))?;
+    /// A fresh state, for the equations as they are, or with matrices in other formats.
+    pub fn new(model: Arc<Model>, formats: &Formats) -> Result<Self> {
+        let graph = build(&model, Logits::All, false)?.specialise(Some(1), None);
+        let graph = match formats.are_stored() {
+            true => verify(graph)?,
+            // Which activations are quantised depends on what the passes make of the graph.
+            false => {
+                let passes = Selection::all().with_formats(formats.clone());
+                pipeline::run(graph, &passes, &mut Fuel::new(None), &mut |_, _| {})?
+            }
+        };
         let state = fresh_state(&model, &graph)?;
         Ok(Reference {
             model,

@@ -43,10 +43,11 @@ pub(crate) fn open(
     }
     let model = engine::open_checkpoint(path)?;
     if codegen.backend.as_deref() == Some(backends::EVALUATOR) {
-        if let Some(option) = codegen_option(codegen).filter(|&o| o != "--backend") {
+        if let Some(option) = codegen_option(codegen).filter(|&o| o != "--backend" && o != "--weights") {
             bail!("the evaluator generates no code: {option} goes with another --backend");
         }
-        return Ok(Box::new(Reference::new(model)?));
+        let formats = codegen.passes.weights.clone().unwrap_or_default();
+        return Ok(Box::new(Reference::new(model, &formats)?));
     }
     let mut after = printer(&codegen.passes)?;
     let mut options = compile_options(codegen, programs, &mut after)?;

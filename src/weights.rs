@@ -9,7 +9,7 @@ use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::Graph;
 use rwkvc_ir::graph::eval::eval_const;
-use rwkvc_passes::plan::{Layout, Packed, Packing, Part, Plan, Source, Weight};
+use rwkvc_passes::plan::{Layout, Packed, Packing, Plan, Source, Weight};
 use rwkvc_runtime::{Buffer, SharedBytes, WeightData};
 
 /// A weight of a model that stays where the checkpoint is mapped.
@@ -51,11 +51,7 @@ pub fn weights(model: &Arc<Model>, plan: &Plan) -> Result<Vec<WeightData>> {
                 let parts = packed
                     .get_mut(&codes)
                     .context("the parts of a quantised weight")?;
-                let bytes = std::mem::take(match part {
-                    Part::Scales => &mut parts.scales,
-                    Part::Offsets => &mut parts.offsets,
-                    Part::Codes | Part::Sums => &mut parts.codes,
-                });
+                let bytes = std::mem::take(parts.part(part));
                 Buffer::copy_of(&bytes)?.into()
             }
         });
@@ -79,10 +75,7 @@ fn quantized(model: &Arc<Model>, weight: &Weight, packing: Packing, matrix: [usi
             (DType::F32, computed.bytes())
         }
     };
-    let row = matrix[1] * dtype.size();
-    Ok(packing.pack(matrix, &|i, values| {
-        dtype.decode(&bytes[i * row..(i + 1) * row], values);
-    }))
+    Ok(packing.pack(matrix, dtype, bytes))
 }
 
 /// A weight row by row.

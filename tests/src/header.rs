@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `; test WHAT` | what to do: `passes NAME, NAME` or `run` |
 //! | `; fuel N` | at most so many rewrites |
+//! | `; weights FORMATS` | what the pass `quantize` makes of matrices |
 //! | `; unchanged` | the passes must leave the graph as it is |
 //! | `; tolerance T` | how far results may be from the reference |
 //! | `; sizes A=1 B=40` | read the text with `$A` and `$B` replaced; each such line is a test |
@@ -17,6 +18,8 @@
 //! Other comments are for people, and become part of the documentation.
 
 use std::path::Path;
+
+use rwkvc_passes::quantize::Formats;
 
 use crate::tolerance::Tolerance;
 
@@ -29,6 +32,8 @@ pub struct FileTest {
     pub test: String,
     /// The most rewrites.
     pub fuel: Option<u64>,
+    /// The formats of matrices.
+    pub weights: Formats,
     /// Whether nothing may happen.
     pub unchanged: bool,
     /// How far results may be from the reference.
@@ -85,6 +90,7 @@ impl FileTest {
             match word {
                 "test" => file.test = argument.into(),
                 "fuel" => file.fuel = Some(argument.parse().map_err(|e| format!("fuel: {e}"))?),
+                "weights" => file.weights = argument.parse().map_err(|e| format!("weights: {e}"))?,
                 "unchanged" => file.unchanged = true,
                 "tolerance" => file.tolerance = Some(argument.parse()?),
                 "sizes" => {

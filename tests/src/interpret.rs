@@ -10,9 +10,10 @@
 //! for (name, values) in run.outputs(0) { … }
 //! ```
 
+use rwkvc_ir::DType;
 use rwkvc_ir::graph::eval::{ParamSource, eval_const};
 use rwkvc_ir::kernel::{Access, Kernel, Param};
-use rwkvc_passes::plan::{Launch, Place, Plan, Source, Weight};
+use rwkvc_passes::plan::{Launch, Layout, Place, Plan, Source, Weight};
 
 /// A launch as a machine sees it.
 #[derive(Clone, Copy, Debug)]
@@ -250,21 +251,32 @@ fn check_overlaps(launch: &Launch, params: &[Param], tokens: i64) -> Result<(), 
 
 /// The elements of a weight buffer.
 fn bytes_of(weight: &Weight, params: &dyn ParamSource) -> Result<Vec<u8>, String> {
-    let stored = match &weight.source {
+    let is_packed = matches!(weight.layout, Layout::Packed { .. });
+    let (dtype, stored) = match &weight.source {
         Source::Stored(name) => {
             let view = params.param(name).ok_or("there is no such weight")?;
-            view.bytes.to_vec()
+            (view.dtype, view.bytes.to_vec())
         }
         Source::Computed(graph) => {
             let (_, value) = graph.outputs().first().ok_or("its graph has no output")?;
             let tensor = eval_const(graph, *value, params).map_err(|e| e.to_string())?;
-            let mut bytes = vec![0; tensor.values().len() * weight.dtype.size()];
+            let dtype = if is_packed { DType::F32 } else { weight.dtype };
+            let mut bytes = vec![0; tensor.values().len() * dtype.size()];
             for (i, &x) in tensor.values().iter().enumerate() {
-                weight.dtype.write(&mut bytes, i, x.into());
+                dtype.write(&mut bytes, i, x.into());
             }
-            bytes
+            (dtype, bytes)
         }
     };
+    if let Layout::Packed {
+        packing,
+        matrix,
+        part,
+    } = weight.layout
+    {
+        let mut packed = packing.pack(matrix, dtype, &stored);
+        return Ok(std::mem::take(packed.part(part)));
+    }
     let mut bytes = vec![0; weight.bytes() as usize];
     weight.arrange(&stored, &mut bytes);
     Ok(bytes)

@@ -105,6 +105,17 @@ pub struct Packed {
     pub offsets: Vec<u8>,
 }
 
+impl Packed {
+    /// The bytes of a part.
+    pub fn part(&mut self, part: Part) -> &mut Vec<u8> {
+        match part {
+            Part::Scales => &mut self.scales,
+            Part::Offsets => &mut self.offsets,
+            Part::Codes | Part::Sums => &mut self.codes,
+        }
+    }
+}
+
 impl Packing {
     pub(super) fn of(quantize: &Quantize, width: i64) -> Self {
         Packing {
@@ -122,8 +133,16 @@ impl Packing {
         vec![panels, len as usize / panels]
     }
 
-    /// Quantises a matrix and arranges its parts: `decode(row, values)` gives the weights of a row.
-    pub fn pack(self, [rows, columns]: [usize; 2], decode: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Packed {
+    /// Quantises a matrix whose elements lie row by row in `bytes`, and arranges its parts.
+    pub fn pack(self, matrix: [usize; 2], dtype: DType, bytes: &[u8]) -> Packed {
+        let row = matrix[1] * dtype.size();
+        self.pack_rows(matrix, &|i, values| {
+            dtype.decode(&bytes[i * row..(i + 1) * row], values);
+        })
+    }
+
+    /// The same with `decode(row, values)`, which gives the elements of a row.
+    fn pack_rows(self, [rows, columns]: [usize; 2], decode: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Packed {
         let panels = rows.div_ceil(self.width);
         let weights = self.width * columns;
         let mut packed = Packed {
@@ -226,7 +245,7 @@ mod tests {
     }
 
     fn packed(packing: Packing, rows: usize, columns: usize) -> Packed {
-        packing.pack([rows, columns], &|row, values| {
+        packing.pack_rows([rows, columns], &|row, values| {
             for (column, x) in values.iter_mut().enumerate() {
                 *x = value(row, column);
             }

@@ -25,6 +25,7 @@ fn read(file: &FileTest) -> Graph {
 fn rewritten(file: &FileTest, graph: Graph) -> (Graph, u64) {
     let names = file.passes().expect("the test is `passes`");
     let selection = Selection::only(&names).unwrap_or_else(|e| panic!("{}: {e}", file.name));
+    let selection = selection.with_formats(file.weights.clone());
     let mut fuel = Fuel::new(file.fuel);
     let graph =
         run(graph, &selection, &mut fuel, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", file.name));
@@ -84,10 +85,10 @@ fn read_again(text: &str) -> String {
 
 fn compare(file: &FileTest, before: &Graph, after: &Graph) {
     let passes = file.passes().unwrap_or_default();
-    let tolerance = if passes.iter().all(|p| EXACT.contains(p)) {
-        Tolerance::Exact
-    } else {
-        Tolerance::Close(1e-12)
+    let tolerance = match file.tolerance {
+        Some(tolerance) => tolerance,
+        None if passes.iter().all(|p| EXACT.contains(p)) => Tolerance::Exact,
+        None => Tolerance::Close(1e-12),
     };
     for (seed, (batch, time)) in (1..).zip(SIZES) {
         let values = Values::random(before, batch, time, seed);

@@ -170,7 +170,12 @@ fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
                     max_tokens: free.max_tokens(),
                 };
                 let name = format!("{name}, free {free:?}, {fused}, {features:?}");
-                let plan = plan(&[shape], &features).unwrap_or_else(|e| panic!("{name}: {e}"));
+                let plan = plan(&[shape], &features);
+                if features == Features::Gpu(GPU) && !graph.nodes_of("quantize").is_empty() {
+                    plan.expect_err("GPUs have no schedules for quantised values");
+                    continue;
+                }
+                let plan = plan.unwrap_or_else(|e| panic!("{name}: {e}"));
                 variants.push(Variant {
                     name,
                     plan,

@@ -18,7 +18,12 @@ pub(super) fn activations(operands: &[Tensor], results: &[Tensor], features: &Cp
     let rows = operands[0].rows();
     let blocks: Vec<i64> = operands.iter().map(|x| x.last() / GROUP as i64).collect();
     let widths: Vec<String> = operands.iter().map(|x| x.last().to_string()).collect();
-    let mut s = Scope::new(&format!("quantize_{}", widths.join("_")), operands, results, features);
+    let mut s = Scope::new(
+        &format!("quantize_{}", widths.join("_")),
+        operands,
+        results,
+        features,
+    );
     let all: Vec<Parts> = (0..operands.len())
         .map(|i| Parts {
             x: s.read("x", i),
@@ -51,7 +56,11 @@ pub(super) fn activations(operands: &[Tensor], results: &[Tensor], features: &Cp
 
 /// Tasks of a row of so many groups.
 fn tasks(groups: i64) -> i64 {
-    if groups % GROUPS == 0 { groups / GROUPS } else { groups }
+    if groups % GROUPS == 0 {
+        groups / GROUPS
+    } else {
+        groups
+    }
 }
 
 /// Activations, and what becomes of them.
@@ -68,7 +77,9 @@ impl Parts {
         let group = GROUP as i64;
         let place = |v: i64| number.clone() * group + v * i64::from(lanes);
         let vectors = group / i64::from(lanes);
-        let x: Vec<Reg> = (0..vectors).map(|v| b.load("x", self.x, place(v), lanes)).collect();
+        let x: Vec<Reg> = (0..vectors)
+            .map(|v| b.load("x", self.x, place(v), lanes))
+            .collect();
         let mut most = b.unary(Unary::Abs, x[0]);
         for &x in &x[1..] {
             let magnitude = b.unary(Unary::Abs, x);

@@ -36,6 +36,9 @@ pub(super) fn schedule(
     results: &[Tensor],
     features: &GpuFeatures,
 ) -> Result<Vec<Scheduled>, String> {
+    if operands.iter().chain(results).any(|t| t.quantized.is_some()) {
+        return Err("quantised values are planned for processors only".into());
+    }
     if let Some((name, f)) = broadcast::function(op) {
         return Ok(elementwise::elementwise(name, f, operands, results, features));
     }
