@@ -1,18 +1,21 @@
 //! Options that several commands share.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
 use rwkvc::engine::{self, Compiled, Engine, Gpu, Reference};
 use rwkvc_backend_api::Arch;
+use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::Graph;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Artifact, WorkspaceOptions};
 
 use crate::cli::{Codegen, PassOptions, Threads};
+use crate::output;
 
 /// Opens an artifact, or compiles a checkpoint with the programs that are asked for.
 pub(crate) fn open(
@@ -41,7 +44,7 @@ pub(crate) fn open(
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
         return Ok(Box::new(Compiled::new(model, &workspace)?));
     }
-    let model = engine::open_checkpoint(path)?;
+    let model = checkpoint(path)?;
     if codegen.backend.as_deref() == Some(backends::EVALUATOR) {
         if let Some(option) = codegen_option(codegen).filter(|&o| o != "--backend" && o != "--weights") {
             bail!("the evaluator generates no code: {option} goes with another --backend");
@@ -56,6 +59,15 @@ pub(crate) fn open(
     }
     let model = engine::load(&model, &mut options)?;
     Ok(Box::new(Compiled::new(model, &workspace)?))
+}
+
+/// Opens a checkpoint of any format and says what there is to know of it.
+pub(crate) fn checkpoint(path: &Path) -> Result<Arc<Model>> {
+    let model = engine::open_checkpoint(path)?;
+    for note in model.notes() {
+        output::note(&format!("`{}`: {note}", path.display()));
+    }
+    Ok(model)
 }
 
 /// An option that is given and says how to compile.
@@ -131,7 +143,7 @@ pub(crate) fn printer(options: &PassOptions) -> Result<impl FnMut(&'static str, 
     }
     Ok(move |pass: &'static str, graph: &Graph| {
         if wanted.as_deref().is_some_and(|w| w == "all" || w == pass) {
-            crate::output::note(&format!("; after {pass}\n{graph}"));
+            output::note(&format!("; after {pass}\n{graph}"));
         }
     })
 }

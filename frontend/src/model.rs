@@ -5,6 +5,7 @@ mod refuse;
 mod shapes;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::Path;
 
 use rwkvc_ir::DType;
@@ -77,6 +78,7 @@ pub struct Model {
     weights: Vec<Stored>,
     index: HashMap<String, usize>,
     ignored: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// A tensor and its shape in the model.
@@ -137,6 +139,7 @@ impl Model {
             weights,
             index,
             ignored,
+            notes: checkpoint.notes().to_vec(),
         })
     }
 
@@ -160,6 +163,16 @@ impl Model {
         &self.ignored
     }
 
+    /// What a user should know of how the file is read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The tensors in use with their shapes in the model, in the order of the file. Nothing is decoded yet.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (&Tensor, &[usize])> {
+        self.weights.iter().map(|w| (&w.tensor, &w.shape[..]))
+    }
+
     /// All weights, in the order of the file.
     pub fn weights(&self) -> impl Iterator<Item = Weight<'_>> {
         self.weights.iter().map(Stored::weight)
@@ -172,7 +185,9 @@ impl Model {
 
     /// The weights that hold NaN or infinity. Reads all of them.
     pub fn not_finite(&self) -> Vec<NotFinite> {
-        self.weights().filter_map(not_finite).collect()
+        self.stored()
+            .filter_map(|(tensor, _)| not_finite(tensor))
+            .collect()
     }
 
     /// Ties state files to a model: a hash over names, formats, shapes and samples of the weights.
@@ -212,24 +227,20 @@ impl ParamSource for Model {
     }
 }
 
-fn not_finite(w: Weight<'_>) -> Option<NotFinite> {
-    let mut values = vec![0f32; 1 << 14];
-    let (mut first, mut count) = (None, 0);
-    for (i, bytes) in w.bytes.chunks(values.len() * w.dtype.size()).enumerate() {
-        let start = i * values.len();
-        let part = &mut values[..bytes.len() / w.dtype.size()];
-        w.dtype.decode(bytes, part);
-        count += part.iter().filter(|x| !x.is_finite()).count();
-        let found = || {
-            part.iter()
-                .position(|x| !x.is_finite())
-                .map(|at| (start + at, part[at]))
-        };
-        first = first.or_else(found);
-    }
+fn not_finite(tensor: &Tensor) -> Option<NotFinite> {
+    let (mut first, mut count, mut start) = (None, 0, 0);
+    let Ok(()) = tensor.each_chunk(|values| -> Result<(), Infallible> {
+        let mut bad = values.iter().enumerate().filter(|(_, x)| !x.is_finite());
+        if let Some((at, value)) = bad.next() {
+            first.get_or_insert((start + at, *value));
+            count += 1 + bad.count();
+        }
+        start += values.len();
+        Ok(())
+    });
     let (index, value) = first?;
     Some(NotFinite {
-        name: w.name.into(),
+        name: tensor.name().into(),
         index,
         value: value.to_string(),
         count,

@@ -1,10 +1,12 @@
 //! What a model contains, for people and for JSON.
 
+use std::collections::BTreeMap;
+
 use rwkvc_ir::DType;
 use serde::Serialize;
 
-use crate::checkpoint::Format;
-use crate::model::{Model, Ranks, Weight};
+use crate::checkpoint::{Format, Tensor};
+use crate::model::{Model, Ranks};
 
 /// Facts about a model.
 #[derive(Clone, Debug, Serialize)]
@@ -33,8 +35,10 @@ pub struct Summary {
     pub parameters: u64,
     /// The format of most weights: `bf16`, `f16` or `f32`.
     pub dtype: String,
-    /// Parameters by format.
+    /// Parameters by format, decoded if they are quantised.
     pub parameters_by_dtype: Vec<(String, u64)>,
+    /// Parameters by how the file stores them: `q8_0` and the like where they are quantised.
+    pub parameters_by_storage: BTreeMap<&'static str, u64>,
     /// Bytes of the weights in use.
     pub weight_bytes: u64,
     /// Weight bytes that a decode step must read: everything but the embedding, of which it reads a row.
@@ -52,8 +56,10 @@ pub struct Summary {
 pub struct TensorSummary {
     /// Its official name.
     pub name: String,
-    /// How it is stored.
+    /// Its format, decoded if it is quantised.
     pub dtype: String,
+    /// How the file stores it.
+    pub storage: &'static str,
     /// Its shape.
     pub shape: Vec<usize>,
     /// Its size.
@@ -64,40 +70,33 @@ impl Model {
     /// Facts about the model.
     pub fn summary(&self) -> Summary {
         let c = self.config();
-        let elements = |w: &Weight<'_>| w.shape.iter().product::<usize>() as u64;
+        let tensors: Vec<TensorSummary> = self.stored().map(tensor).collect();
+        let elements = |t: &TensorSummary| t.shape.iter().product::<usize>() as u64;
         let by_dtype: Vec<(String, u64)> = [DType::BF16, DType::F16, DType::F32]
             .into_iter()
             .map(|d| {
-                (
-                    d.name().to_string(),
-                    self.weights()
-                        .filter(|w| w.dtype == d)
-                        .map(|w| elements(&w))
-                        .sum(),
-                )
+                let of_this = tensors.iter().filter(|t| t.dtype == d.name());
+                (d.name().to_string(), of_this.map(elements).sum())
             })
             .filter(|(_, n)| *n > 0)
             .collect();
+        let mut by_storage = BTreeMap::new();
+        for t in &tensors {
+            *by_storage.entry(t.storage).or_insert(0) += elements(t);
+        }
         let dtype = by_dtype
             .iter()
             .max_by_key(|(_, n)| *n)
             .map(|(d, _)| d.clone())
             .unwrap_or_default();
-        let weight_bytes: u64 = self.weights().map(|w| w.bytes.len() as u64).sum();
+        let weight_bytes: u64 = tensors.iter().map(|t| t.bytes).sum();
         // A step reads one row of each table that is looked up by token.
-        let tables = self
-            .weights()
-            .filter(|w| w.name == "emb.weight" || w.name.ends_with(".s_emb.weight"));
-        let skipped: u64 = tables
-            .map(|w| (w.bytes.len() - w.bytes.len() / w.shape[0]) as u64)
+        let skipped: u64 = tensors
+            .iter()
+            .filter(|t| t.name == "emb.weight" || t.name.ends_with(".s_emb.weight"))
+            .map(|t| t.bytes - t.bytes / t.shape[0] as u64)
             .sum();
         let state = c.n_layers * (2 * c.width + c.width * c.head_size);
-        let tensor = |w: Weight<'_>| TensorSummary {
-            name: w.name.into(),
-            dtype: w.dtype.name().into(),
-            shape: w.shape.to_vec(),
-            bytes: w.bytes.len() as u64,
-        };
         Summary {
             name: self.name().into(),
             file_format: self.format(),
@@ -113,14 +112,27 @@ impl Model {
             ffn: c.ffn,
             vocab: c.vocab,
             ranks: c.ranks[c.n_layers - 1],
-            parameters: self.weights().map(|w| elements(&w)).sum(),
+            parameters: tensors.iter().map(elements).sum(),
             dtype,
             parameters_by_dtype: by_dtype,
+            parameters_by_storage: by_storage,
             weight_bytes,
             bytes_per_token: weight_bytes - skipped,
             state_bytes: 4 * state as u64,
             ignored: self.ignored().to_vec(),
-            tensors: self.weights().map(tensor).collect(),
+            tensors,
         }
+    }
+}
+
+/// Facts about a tensor and its shape in the model.
+fn tensor((tensor, shape): (&Tensor, &[usize])) -> TensorSummary {
+    let dtype = tensor.dtype();
+    TensorSummary {
+        name: tensor.name().into(),
+        dtype: dtype.name().into(),
+        storage: tensor.storage().name(),
+        shape: shape.to_vec(),
+        bytes: (shape.iter().product::<usize>() * dtype.size()) as u64,
     }
 }

@@ -57,6 +57,30 @@ fn open_all(path: &Path, size: usize) -> bool {
     opened
 }
 
+/// A GGUF file whose larger matrices are in blocks.
+fn quantised() -> Vec<u8> {
+    let options = rwkvc_frontend::generate::GenerateOptions {
+        width: 32,
+        head_size: 8,
+        ffn: 32,
+        ..small()
+    };
+    let mut file = gguf::Gguf::of(&items_of(&options));
+    for tensor in &mut file.tensors {
+        if let [32, rows] = tensor.dimensions[..] {
+            tensor.kind = 8;
+            tensor.bytes.truncate(34 * rows as usize);
+            tensor
+                .bytes
+                .iter_mut()
+                .skip(1)
+                .step_by(34)
+                .for_each(|b| *b = 0x2c);
+        }
+    }
+    file.write()
+}
+
 const INTERESTING: [u64; 10] = [
     0,
     1,
@@ -120,11 +144,13 @@ fn damaged_files_are_models_or_errors() {
         legacy(&items),
         safetensors(&items),
         hf,
+        gguf::Gguf::of(&items).write(),
+        quantised(),
     ];
     let pickled = pickle(&views).len();
     let folder = Folder::new();
     let mut random = StdRng::seed_from_u64(1);
-    let mut opened = [0; 4];
+    let mut opened = [0; 6];
     for (i, file) in files.iter().enumerate() {
         assert!(open_all(&folder.write("sound", file), file.len()));
         let header = || 8 + file[..8].iter().rev().fold(0, |n, &b| n << 8 | usize::from(b));
@@ -132,6 +158,8 @@ fn damaged_files_are_models_or_errors() {
             // The pickle, the directory of the zip.
             0 => vec![0..pickled + 200, file.len() - 80 * items.len()..file.len()],
             1 => std::iter::once(0..pickled + 200).collect(),
+            // All names, places and metadata.
+            4 | 5 => std::iter::once(0..4000).collect(),
             _ => std::iter::once(0..header()).collect(),
         };
         parts.push(0..file.len());

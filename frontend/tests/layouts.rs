@@ -204,14 +204,18 @@ fn empty_matrices_take_no_time() {
 
 #[test]
 fn files_of_other_kinds_are_refused() {
-    let expected = "expected a zip (.pth), a pickle (older .pth) or a safetensors header";
+    let expected = "expected a zip (.pth), a pickle (older .pth), a safetensors header or GGUF";
     assert_eq!(
         refusal(b""),
         format!("`FILE` is no checkpoint: it is empty, {expected}")
     );
     assert_eq!(
+        refusal(b"GGML"),
+        format!("`FILE` is no checkpoint: it starts with [47, 47, 4d, 4c], {expected}")
+    );
+    assert_eq!(
         refusal(b"GGUF"),
-        format!("`FILE` is no checkpoint: it starts with [47, 47, 55, 46], {expected}")
+        "`FILE`: its header needs 4 bytes at byte 4, but the file has 4"
     );
     let pickle = [0x80u8, 2, b'}', b'.', 0, 0, 0, 0, 0, 0];
     assert_eq!(

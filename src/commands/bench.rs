@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
         bail!("--decode is 0: there is nothing to measure");
     }
     let selections = selections(args)?;
-    let checkpoint = engine::open_checkpoint(&args.model)?;
+    let checkpoint = options::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut programs = vec![ProgramKind::Decode];
     programs.extend((args.prefill > 0).then_some(ProgramKind::Prefill));

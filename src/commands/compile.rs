@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use rwkvc::compile::{Options, compile, graph, kernels, plan_model, programs};
-use rwkvc::engine;
 use rwkvc::weights::weights;
 use rwkvc_backend_api::{Arch, Listing};
 use rwkvc_frontend::model::Model;
@@ -31,7 +30,7 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
             args.output.display()
         );
     }
-    let model = engine::open_checkpoint(&args.model)?;
+    let model = options::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
     options.programs = programs(&options.target);

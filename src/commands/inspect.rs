@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::tables::table;
 use crate::cli::{Format, Inspect};
-use crate::output;
+use crate::{options, output};
 
 /// Runs the command.
 pub(crate) fn run(args: &Inspect) -> Result<()> {
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Inspect) -> Result<()> {
             Format::Text => output::print(&artifact_text(artifact.manifest(), args.tensors)),
         };
     }
-    let model = engine::open_checkpoint(&args.model)?;
+    let model = options::checkpoint(&args.model)?;
     let summary = model.summary();
     let bad = if args.check { model.not_finite() } else { vec![] };
     match args.out.format {
@@ -62,6 +62,11 @@ fn text(s: &Summary, tensors: bool) -> String {
         .iter()
         .map(|(d, n)| format!("{n} {d}"))
         .collect();
+    let storages: Vec<String> = s
+        .parameters_by_storage
+        .iter()
+        .map(|(name, n)| format!("{n} {name}"))
+        .collect();
     let value = r.value.map_or("–".into(), |v| v.to_string());
     let mut text = format!(
         "{}: {}, {:?}\n\n  blocks            {}\n  width             {} ({} heads of {})\n  channel mix       {}\n  vocabulary        {}\n  \
@@ -85,6 +90,9 @@ fn text(s: &Summary, tensors: bool) -> String {
         mb(s.bytes_per_token),
         mb(s.state_bytes),
     );
+    if storages.len() != formats.len() || !formats.iter().all(|f| storages.contains(f)) {
+        text += &format!("  stored as         {}\n", storages.join(", "));
+    }
     if !s.ignored.is_empty() {
         text += &format!("  never used        {}\n", s.ignored.join(", "));
     }
@@ -92,7 +100,11 @@ fn text(s: &Summary, tensors: bool) -> String {
         let row = |t: &rwkvc_frontend::summary::TensorSummary| {
             vec![
                 t.name.clone(),
-                t.dtype.clone(),
+                if t.storage == t.dtype {
+                    t.dtype.clone()
+                } else {
+                    format!("{} as {}", t.storage, t.dtype)
+                },
                 format!("{:?}", t.shape),
                 t.bytes.to_string(),
             ]

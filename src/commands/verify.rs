@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Verify) -> Result<ExitCode> {
     if args.length == 0 {
         bail!("--length is 0: there is nothing to compare");
     }
-    let model = engine::open_checkpoint(&args.model)?;
+    let model = options::checkpoint(&args.model)?;
     let backends = match &args.backends {
         None => backends::all(),
         Some(names) => names

@@ -98,6 +98,7 @@ fn or_official(path: &Path, folder: &Path, tensors: Vec<Tensor>) -> Result<Check
             tensors,
             group_norm_eps: None,
             layer_norm_eps: None,
+            notes: vec![],
         });
     }
     let config_path = folder.join("config.json");
@@ -149,6 +150,7 @@ fn or_official(path: &Path, folder: &Path, tensors: Vec<Tensor>) -> Result<Check
         tensors: official,
         group_norm_eps: r_k.map(|n| eps * n as f64),
         layer_norm_eps: Some(eps),
+        notes: vec![],
     })
 }
 

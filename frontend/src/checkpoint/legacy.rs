@@ -68,5 +68,6 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, Checkpoint
         tensors,
         group_norm_eps: None,
         layer_norm_eps: None,
+        notes: vec![],
     })
 }

@@ -1,21 +1,26 @@
 //! Named, typed views of the tensors in a checkpoint file.
 
+mod blocks;
+pub mod gguf;
 mod huggingface;
 mod legacy;
 mod pickle;
 mod pth;
+mod quantised;
 mod safetensors;
+mod tensor;
 
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use rwkvc_ir::DType;
 use serde::Serialize;
 
+pub use blocks::BlockFormat;
 pub use pickle::PickleError;
+pub use quantised::Quantised;
+pub use tensor::{Storage, Tensor};
 
 /// The layout of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +34,8 @@ pub enum Format {
     Safetensors,
     /// Safetensors in the Hugging Face / flash-linear-attention layout.
     HuggingFace,
+    /// GGUF, as llama.cpp writes it.
+    Gguf,
 }
 
 /// Why a checkpoint cannot be read.
@@ -44,7 +51,7 @@ pub enum CheckpointError {
     },
     /// The file is none of the known formats.
     #[error(
-        "`{path}` is no checkpoint: it {}, expected a zip (.pth), a pickle (older .pth) or a safetensors header",
+        "`{path}` is no checkpoint: it {}, expected a zip (.pth), a pickle (older .pth), a safetensors header or GGUF",
         beginning(start)
     )]
     UnknownFormat {
@@ -73,88 +80,6 @@ pub enum CheckpointError {
     },
 }
 
-/// Where the bytes of a tensor are.
-#[derive(Clone, Debug)]
-enum Data {
-    /// In a mapped file.
-    Mapped(Arc<Mmap>, Range<usize>),
-    /// Rearranged: a transposed low-rank matrix, a stride.
-    Owned(Arc<Vec<u8>>),
-}
-
-/// A tensor of a checkpoint, row-major.
-#[derive(Clone, Debug)]
-pub struct Tensor {
-    name: String,
-    dtype: DType,
-    shape: Vec<usize>,
-    data: Data,
-}
-
-impl Tensor {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// How its elements are stored.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    /// Its shape, outermost dimension first.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// Its elements, little-endian.
-    pub fn bytes(&self) -> &[u8] {
-        match &self.data {
-            Data::Mapped(map, range) => &map[range.clone()],
-            Data::Owned(bytes) => bytes,
-        }
-    }
-
-    /// A matrix with its axes swapped, copied.
-    fn transposed(&self) -> Option<Tensor> {
-        let [rows, columns] = self.shape[..] else {
-            return None;
-        };
-        let (size, bytes) = (self.dtype.size(), self.bytes());
-        let mut swapped = Vec::with_capacity(bytes.len());
-        // Without rows there may be any number of columns.
-        let filled = if rows == 0 { 0 } else { columns };
-        for c in 0..filled {
-            for r in 0..rows {
-                let at = (r * columns + c) * size;
-                swapped.extend_from_slice(&bytes[at..at + size]);
-            }
-        }
-        Some(Tensor {
-            shape: vec![columns, rows],
-            data: Data::Owned(Arc::new(swapped)),
-            ..self.clone()
-        })
-    }
-
-    /// Part `i` of `n` equal parts along the first axis.
-    fn part(&self, i: usize, n: usize) -> Tensor {
-        let bytes = self.bytes().len() / n;
-        let data = match &self.data {
-            Data::Mapped(map, range) => {
-                let start = range.start + i * bytes;
-                Data::Mapped(Arc::clone(map), start..start + bytes)
-            }
-            Data::Owned(all) => Data::Owned(Arc::new(all[i * bytes..(i + 1) * bytes].to_vec())),
-        };
-        Tensor {
-            shape: self.shape[1..].to_vec(),
-            data,
-            ..self.clone()
-        }
-    }
-}
-
 /// An open checkpoint: the tensors in the order of the file, under official names.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -164,6 +89,8 @@ pub struct Checkpoint {
     group_norm_eps: Option<f64>,
     /// Epsilon of the layer norms where the layout says one.
     layer_norm_eps: Option<f64>,
+    /// What a user should know.
+    notes: Vec<String>,
 }
 
 impl Checkpoint {
@@ -180,6 +107,7 @@ impl Checkpoint {
         let header = |n: u64| (2..=100_000_000).contains(&n);
         match map.get(..9) {
             Some([b'P', b'K', 3 | 5, 4 | 6, ..]) => pth::open(path, map),
+            _ if map.starts_with(gguf::MAGIC) => gguf::open(path, map),
             Some([0x80, protocol, ..]) if (2..=5).contains(protocol) => legacy::open(path, map),
             Some([length @ .., b'{']) if length.try_into().is_ok_and(|l| header(u64::from_le_bytes(l))) => {
                 huggingface::open_file(path, map)
@@ -213,6 +141,11 @@ impl Checkpoint {
     pub fn layer_norm_eps(&self) -> Option<f64> {
         self.layer_norm_eps
     }
+
+    /// What a user should know of how the file is read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
 }
 
 fn beginning(start: &[u8]) -> String {
@@ -240,12 +173,4 @@ fn map(path: &Path) -> Result<Arc<Mmap>, CheckpointError> {
     // program that maps its weights; it cannot corrupt memory.
     let map = unsafe { Mmap::map(&file) }.map_err(io)?;
     Ok(Arc::new(map))
-}
-
-/// The bytes of a tensor of this format and shape; `None` if that is more than memory can hold.
-fn byte_len(dtype: DType, shape: &[usize]) -> Option<usize> {
-    shape
-        .iter()
-        .try_fold(dtype.size(), |n, &d| n.checked_mul(d))
-        .filter(|&n| isize::try_from(n).is_ok())
 }

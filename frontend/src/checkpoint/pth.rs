@@ -10,7 +10,8 @@ use memmap2::Mmap;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{Machine, View};
-use super::{Checkpoint, CheckpointError, Data, Format, Tensor, byte_len};
+use super::tensor::{Data, Storage};
+use super::{Checkpoint, CheckpointError, Format, Tensor};
 
 pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, CheckpointError> {
     let malformed = |reason: String| CheckpointError::Malformed {
@@ -70,6 +71,7 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, Checkpoint
         tensors,
         group_norm_eps: None,
         layer_norm_eps: None,
+        notes: vec![],
     })
 }
 
@@ -85,7 +87,7 @@ pub(super) fn tensors(
     for (name, view) in views {
         let range = storage(&view.storage.key);
         let tensor = tensor(path, map, name, &view, range, map.len() - copied)?;
-        if let Data::Owned(bytes) = &tensor.data {
+        if let Data::Owned(_, bytes) = &tensor.data {
             copied += bytes.len();
         }
         all.push(tensor);
@@ -120,7 +122,8 @@ fn tensor(
             storage.len()
         ))
     })?;
-    let bytes = byte_len(dtype, &view.shape)
+    let bytes = Storage::Plain(dtype)
+        .bytes(&view.shape)
         .ok_or_else(|| error(format!("has the impossible shape {:?}", view.shape)))?;
     // The last element of the view must lie in the storage.
     let reach = view
@@ -148,21 +151,20 @@ fn tensor(
     });
     let data = if bytes == 0 {
         // Its offset may lie anywhere.
-        Data::Mapped(Arc::clone(map), storage.start..storage.start)
+        Data::Mapped(dtype, Arc::clone(map), storage.start..storage.start)
     } else if contiguous {
         let start = storage.start + view.offset * size;
-        Data::Mapped(Arc::clone(map), start..start + bytes)
+        Data::Mapped(dtype, Arc::clone(map), start..start + bytes)
     } else if bytes > room {
         // Many strided views of one storage could make a large model of a small file.
         return Err(error(
             "and the strided ones before it would take more memory than the file has bytes".into(),
         ));
     } else {
-        Data::Owned(Arc::new(gather(&map[storage], view, size, bytes)))
+        Data::Owned(dtype, Arc::new(gather(&map[storage], view, size, bytes)))
     };
     Ok(Tensor {
         name,
-        dtype,
         shape: view.shape.clone(),
         data,
     })

@@ -11,7 +11,8 @@ use rwkvc_ir::DType;
 use serde::Deserialize;
 use serde::de::{Error, MapAccess, Visitor};
 
-use super::{CheckpointError, Data, Tensor};
+use super::tensor::Data;
+use super::{CheckpointError, Tensor};
 
 /// All tensors of a file.
 pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Vec<Tensor>, CheckpointError> {
@@ -45,9 +46,8 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Vec<Tensor>, Checkpoin
         let range = start + info.data_offsets.0..start + info.data_offsets.1;
         tensors.push(Tensor {
             name,
-            dtype,
             shape: info.shape.clone(),
-            data: Data::Mapped(Arc::clone(&map), range),
+            data: Data::Mapped(dtype, Arc::clone(&map), range),
         });
     }
     Ok(tensors)

@@ -6,6 +6,8 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod gguf;
+
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
@@ -65,7 +67,12 @@ pub fn generated(options: &GenerateOptions) -> Vec<u8> {
 
 /// The tensors of a small model.
 pub fn items() -> Vec<Item> {
-    let file = generated(&small());
+    items_of(&small())
+}
+
+/// The tensors of a generated model.
+pub fn items_of(options: &GenerateOptions) -> Vec<Item> {
+    let file = generated(options);
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
     let mut items: Vec<Item> = tensors
         .iter()
@@ -247,7 +254,7 @@ pub fn legacy(items: &[Item]) -> Vec<u8> {
     legacy_with(&views, &storages, true)
 }
 
-fn transposed(item: &Item, name: String) -> Item {
+pub fn transposed(item: &Item, name: String) -> Item {
     let (rows, columns, size) = (item.shape[0], item.shape[1], item.dtype.size());
     let element = |c: usize, r: usize| item.bytes[(r * columns + c) * size..][..size].iter().copied();
     let bytes = (0..columns)
