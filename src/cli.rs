@@ -12,7 +12,8 @@ use rwkvc_passes::quantize::Formats;
     version,
     about = "An ahead-of-time compiler for RWKV-7 \"Goose\" language models",
     long_about = "Compiles an RWKV-7 checkpoint into one file of machine code and packed weights, and runs it.\n\n\
-        A MODEL is an official .pth, a .safetensors with official or Hugging Face names, or a Hugging Face folder; \
+        A MODEL is an official .pth, a .safetensors with official or Hugging Face names, a Hugging Face folder, or a \
+        .gguf; \
         commands that run a model also take an artifact made by `rwkvc compile`.",
     after_help = "Start here:\n  \
         rwkvc compile model.pth -o model.rwkvc      compile once\n  \
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Targets(Targets),
     /// List the passes in the order that they run
     Passes(Passes),
+    /// Write a checkpoint as .safetensors or .gguf, perhaps with other number formats
+    Convert(Convert),
     /// Write a checkpoint with random weights, at any size, for measuring
     Generate(Generate),
 }
@@ -411,10 +414,28 @@ pub(crate) struct Passes {
     pub(crate) out: Output,
 }
 
+/// `rwkvc convert`
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The checkpoint
+    pub(crate) input: PathBuf,
+    /// Where to write: a .safetensors file with official names, or a .gguf file for llama.cpp
+    pub(crate) output: PathBuf,
+    /// Number format of the matrices: f32, f16, bf16 or, in a .gguf, q8_0. Default: as they are, f16 if they are
+    /// quantised
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) weights: Option<String>,
+    /// Vocabulary file (lines of `id repr length`) for a .gguf. Default: by the model's vocabulary size
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vocab: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) out: Output,
+}
+
 /// `rwkvc generate`
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
-    /// Where to write the .safetensors file
+    /// Where to write: a .gguf file if it is named so, else a .safetensors file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// A published size: 0.1b, 0.4b, 1.5b, 2.9b, 7.2b

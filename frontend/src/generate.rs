@@ -2,12 +2,15 @@
 //!
 //! The distributions keep every path of the network alive: no low-rank matrix is zero, no norm is the identity.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rwkvc_ir::DType;
 use sha2::{Digest, Sha256};
+
+use crate::model::{Config, GROUP_NORM_EPS, LAYER_NORM_EPS, Ranks};
+use crate::write::{Entry, Layout, Source, WriteError, write};
 
 /// What to generate.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,8 +80,8 @@ pub enum GenerateError {
     #[error("{0}")]
     Options(String),
     /// The file cannot be written.
-    #[error("writing the checkpoint: {0}")]
-    Io(#[from] io::Error),
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }
 
 /// How the elements of a tensor are drawn.
@@ -110,30 +113,72 @@ pub fn generate(
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), GenerateError> {
-    check(options)?;
-    let specs = specs(options);
-    let bytes = |s: &Spec| s.shape.iter().product::<usize>() as u64 * options.dtype.size() as u64;
-    let total = specs
-        .iter()
-        .try_fold(0u64, |n, s| n.checked_add(bytes(s)))
-        .filter(|&n| n <= MAX_BYTES);
-    let total = total.ok_or_else(|| {
-        GenerateError::Options(format!(
-            "the model would have more than {MAX_BYTES} bytes, which no file should"
-        ))
-    })?;
-    out.write_all(&header(&specs, options.dtype, bytes)?)?;
-    let mut done = 0;
-    for spec in &specs {
-        write_tensor(spec, options, out)?;
-        done += bytes(spec);
-        progress(done, total);
-    }
-    Ok(())
+    let random = Random::new(options)?;
+    Ok(write(&random, &Layout::Safetensors, None, out, progress)?)
 }
 
-/// 64 TiB.
-const MAX_BYTES: u64 = 1 << 46;
+/// The tensors of a random model, drawn when they are asked for.
+pub struct Random {
+    options: GenerateOptions,
+    specs: Vec<Spec>,
+}
+
+impl Random {
+    /// A model of these sizes.
+    ///
+    /// # Errors
+    /// If the sizes do not make a model.
+    pub fn new(options: &GenerateOptions) -> Result<Self, GenerateError> {
+        check(options)?;
+        Ok(Random {
+            options: options.clone(),
+            specs: specs(options),
+        })
+    }
+}
+
+impl Source for Random {
+    fn config(&self) -> Config {
+        let o = &self.options;
+        let [decay, iclr, value, gate] = o.ranks;
+        let ranks = |layer| Ranks {
+            decay,
+            iclr,
+            value: (layer > 0).then_some(value),
+            gate,
+        };
+        Config {
+            n_layers: o.n_layers,
+            width: o.width,
+            n_heads: o.width / o.head_size,
+            head_size: o.head_size,
+            ffn: o.ffn,
+            vocab: o.vocab,
+            layer_norm_eps: LAYER_NORM_EPS,
+            group_norm_eps: GROUP_NORM_EPS,
+            has_ln0: o.has_ln0,
+            deep_embed: None,
+            ranks: (0..o.n_layers).map(ranks).collect(),
+        }
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let entry = |s: &Spec| Entry {
+            name: s.name.clone(),
+            shape: s.shape.clone(),
+            dtype: self.options.dtype,
+        };
+        self.specs.iter().map(entry).collect()
+    }
+
+    fn read(
+        &self,
+        index: usize,
+        each: &mut dyn FnMut(&[f32]) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        draw(&self.specs[index], &self.options, each)
+    }
+}
 
 /// More would not fit the header that a safetensors file may have.
 const MAX_LAYERS: usize = 1 << 14;
@@ -166,47 +211,32 @@ fn check(o: &GenerateOptions) -> Result<(), GenerateError> {
     }
 }
 
-/// The length of the header, then the header, padded so that the tensors start on a cache line.
-fn header(specs: &[Spec], dtype: DType, bytes: impl Fn(&Spec) -> u64) -> io::Result<Vec<u8>> {
-    let mut map = serde_json::Map::new();
-    let mut offset = 0;
-    for s in specs {
-        let end = offset + bytes(s);
-        let entry = serde_json::json!({
-            "dtype": dtype.name().to_uppercase(), "shape": s.shape, "data_offsets": [offset, end],
-        });
-        map.insert(s.name.clone(), entry);
-        offset = end;
-    }
-    let mut text = serde_json::to_vec(&map)?;
-    text.resize((text.len() + 8).next_multiple_of(64) - 8, b' ');
-    let mut all = (text.len() as u64).to_le_bytes().to_vec();
-    all.extend(text);
-    Ok(all)
-}
-
 /// Elements that are drawn at once.
 const CHUNK: usize = 1 << 18;
 
-fn write_tensor(spec: &Spec, options: &GenerateOptions, out: &mut dyn Write) -> io::Result<()> {
+/// The numbers of a tensor in order.
+fn draw(
+    spec: &Spec,
+    options: &GenerateOptions,
+    each: &mut dyn FnMut(&[f32]) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
     // Every tensor has a stream of its own, so that another size of one does not change the others.
     let seed = Sha256::digest(format!("{} {}", options.seed, spec.name));
     let seed = u64::from_le_bytes(seed[..8].try_into().expect("a hash has 32 bytes"));
     let mut random = SmallRng::seed_from_u64(seed);
     let n: usize = spec.shape.iter().product();
     let last = *spec.shape.last().expect("every tensor has an axis");
-    let mut bytes = vec![];
+    let mut values = vec![];
     for start in (0..n).step_by(CHUNK) {
         let count = CHUNK.min(n - start);
-        bytes.resize(count * options.dtype.size(), 0);
-        for i in 0..count {
-            let value = match &spec.fill {
+        values.clear();
+        for i in start..start + count {
+            values.push(match &spec.fill {
                 Fill::Normal { mean, std } => mean + std * normal(&mut random),
-                Fill::Channels { value, std } => value((start + i) % last) + std * normal(&mut random),
-            };
-            store(options.dtype, &mut bytes, i, value);
+                Fill::Channels { value, std } => value(i % last) + std * normal(&mut random),
+            });
         }
-        out.write_all(&bytes)?;
+        each(&values)?;
     }
     Ok(())
 }
@@ -216,14 +246,6 @@ fn normal(random: &mut SmallRng) -> f32 {
     let bits: u64 = random.random();
     let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();
     (sum as f32 / 65536.0 - 2.0) * 1.732_050_8
-}
-
-fn store(dtype: DType, bytes: &mut [u8], i: usize, value: f32) {
-    match dtype {
-        DType::BF16 => bytes[2 * i..2 * i + 2].copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
-        DType::F16 => bytes[2 * i..2 * i + 2].copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
-        _ => bytes[4 * i..4 * i + 4].copy_from_slice(&value.to_le_bytes()),
-    }
 }
 
 fn specs(o: &GenerateOptions) -> Vec<Spec> {

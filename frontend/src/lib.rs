@@ -1,7 +1,7 @@
 //! From checkpoint bytes to the graph of a model.
 //!
 //! ```text
-//! bytes ── checkpoint (.pth, .safetensors, Hugging Face) ──> Checkpoint ── model ──> Model ── build ──> Graph
+//! bytes ── checkpoint (.pth, .safetensors, Hugging Face, GGUF) ──> Checkpoint ── model ──> Model ── build ──> Graph
 //! ```
 //!
 //! **Invariant:** file formats end at [`model::Model`]: what follows sees official names and checked shapes only.
@@ -13,3 +13,4 @@ pub mod checkpoint;
 pub mod generate;
 pub mod model;
 pub mod summary;
+pub mod write;

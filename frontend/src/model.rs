@@ -16,6 +16,12 @@ pub use error::ModelError;
 
 use crate::checkpoint::{Checkpoint, Format, Tensor};
 
+/// Epsilon of the layer norms in official files.
+pub(crate) const LAYER_NORM_EPS: f64 = 1e-5;
+
+/// Epsilon of the group norm in official files, at every head size.
+pub(crate) const GROUP_NORM_EPS: f64 = 64e-5;
+
 /// Sizes and constants of a model, all of them read off the shapes of its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

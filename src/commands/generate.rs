@@ -1,13 +1,13 @@
 //! `rwkvc generate`
 
 use anyhow::{Context, Result, bail};
-use rwkvc_frontend::generate::{GenerateOptions, generate};
+use rwkvc_frontend::generate::{GenerateOptions, Random};
 use rwkvc_ir::DType;
-use rwkvc_runtime::PendingFile;
 use serde_json::json;
 
+use super::convert::write_checkpoint;
 use crate::cli::{Format, Generate};
-use crate::{output, progress};
+use crate::output;
 
 /// Runs the command.
 pub(crate) fn run(args: &Generate) -> Result<()> {
@@ -30,18 +30,8 @@ pub(crate) fn run(args: &Generate) -> Result<()> {
     options.head_size = args.head_size.unwrap_or(options.head_size);
     options.ffn = args.ffn.unwrap_or(options.ffn);
     options.vocab = args.vocab.unwrap_or(options.vocab);
-    let writing = || format!("writing `{}`", args.output.display());
-    let mut file = PendingFile::create(&args.output).with_context(writing)?;
-    let bar = progress::bar(0, "bytes");
-    let mut total = 0;
-    generate(&options, &mut file, &mut |done, all| {
-        total = all;
-        bar.set_length(all);
-        bar.set_position(done);
-    })
-    .with_context(writing)?;
-    file.finish().with_context(writing)?;
-    bar.finish_and_clear();
+    let random = Random::new(&options).with_context(|| format!("writing `{}`", args.output.display()))?;
+    let total = write_checkpoint(&random, &args.output, None, None)?;
     match args.out.format {
         Format::Json => output::json(&json!({ "output": args.output, "weight_bytes": total })),
         Format::Text => {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compile;
+mod convert;
 mod eval;
 mod generate;
 mod inspect;
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Tokenize(args) => return tokenize::run(&args),
         Command::Targets(args) => targets::targets(&args)?,
         Command::Passes(args) => targets::passes(&args)?,
+        Command::Convert(args) => convert::run(&args)?,
         Command::Generate(args) => generate::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)

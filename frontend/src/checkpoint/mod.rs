@@ -1,7 +1,7 @@
 //! Named, typed views of the tensors in a checkpoint file.
 
 mod blocks;
-pub mod gguf;
+pub(crate) mod gguf;
 mod huggingface;
 mod legacy;
 mod pickle;

@@ -2,14 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Config, ModelError, Ranks};
+use super::{Config, GROUP_NORM_EPS, LAYER_NORM_EPS, ModelError, Ranks};
 use crate::checkpoint::{Checkpoint, Tensor};
-
-/// Epsilon of the layer norms in official files.
-const LAYER_NORM_EPS: f64 = 1e-5;
-
-/// Epsilon of the group norm in official files, at every head size.
-const GROUP_NORM_EPS: f64 = 64e-5;
 
 /// What a checkpoint turned out to be.
 pub(super) struct Checked {

@@ -40,7 +40,7 @@ pub(super) struct Info<'m> {
 }
 
 /// Offsets are multiples of this if the metadata says nothing else.
-pub(super) const ALIGNMENT: usize = 32;
+pub(crate) const ALIGNMENT: usize = 32;
 
 /// The most dimensions that a tensor has.
 const MAX_DIMENSIONS: u32 = 4;

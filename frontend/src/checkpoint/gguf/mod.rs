@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+pub(crate) use self::header::ALIGNMENT;
 use self::header::{Header, Info, Value};
 use self::names::{BLOCK, Form, MIXED, MIXES, TOP, TYPES};
 use super::tensor::Data;
@@ -229,9 +230,8 @@ fn notes(tensors: &[Tensor]) -> Vec<String> {
         .iter()
         .map(|(format, n)| format!("{n} in {}", format.name()))
         .collect();
-    let all: usize = counts.values().sum();
     vec![format!(
-        "{all} tensors are quantised ({}); they are decoded to f16 in memory",
+        "it has quantised tensors ({}); they are decoded to f16 in memory",
         each.join(", ")
     )]
 }

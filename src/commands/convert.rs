@@ -1,0 +1,120 @@
+//! `rwkvc convert`
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rwkvc_frontend::checkpoint::Storage;
+use rwkvc_frontend::write::{Layout, Metadata, Source, WEIGHTS, write};
+use rwkvc_runtime::PendingFile;
+use rwkvc_runtime::tokenizer::Tokenizer;
+use serde_json::json;
+
+use super::vocabulary;
+use crate::cli::{Convert, Format};
+use crate::{options, output, progress};
+
+/// Runs the command.
+pub(crate) fn run(args: &Convert) -> Result<()> {
+    if !is_gguf(&args.output) && args.output.extension() != Some(OsStr::new("safetensors")) {
+        bail!(
+            "`{}` names no format, expected a name that ends in .safetensors or .gguf",
+            args.output.display()
+        );
+    }
+    if args.vocab.is_some() && !is_gguf(&args.output) {
+        bail!("--vocab goes with a .gguf file: a .safetensors file has no vocabulary");
+    }
+    let weights = args.weights.as_deref().map(format).transpose()?;
+    let model = options::checkpoint(&args.input)?;
+    let total = write_checkpoint(&*model, &args.output, weights, args.vocab.as_deref())?;
+    match args.out.format {
+        Format::Json => output::json(&json!({ "output": args.output, "weight_bytes": total })),
+        Format::Text => {
+            output::note(&format!(
+                "{} → {} ({:.1} MB)",
+                args.input.display(),
+                args.output.display(),
+                total as f64 / 1e6
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// A format of weights by its name.
+fn format(name: &str) -> Result<Storage> {
+    let Some(storage) = WEIGHTS.into_iter().find(|s| s.name() == name) else {
+        let known: Vec<&str> = WEIGHTS.iter().map(|s| s.name()).collect();
+        bail!(
+            "there is no format `{name}` to write weights in; the formats are {}",
+            known.join(", ")
+        );
+    };
+    Ok(storage)
+}
+
+/// Whether a file is to be GGUF, by its name.
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+}
+
+/// Writes a checkpoint in the layout that the name of the file says, GGUF or else safetensors; the bytes of its tensors.
+pub(super) fn write_checkpoint(
+    source: &dyn Source,
+    path: &Path,
+    weights: Option<Storage>,
+    vocab: Option<&Path>,
+) -> Result<u64> {
+    let writing = || format!("writing `{}`", path.display());
+    let tokenizer = if is_gguf(path) {
+        tokens(source.config().vocab, vocab, path)?
+    } else {
+        None
+    };
+    let token = |id: u32| tokenizer.as_ref().and_then(|t| t.token(id));
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let layout = if is_gguf(path) {
+        Layout::Gguf(Metadata {
+            name: &name,
+            token: tokenizer.is_some().then_some(&token),
+        })
+    } else {
+        Layout::Safetensors
+    };
+    let mut file = PendingFile::create(path).with_context(writing)?;
+    let bar = progress::bar(0, "bytes");
+    let mut total = 0;
+    write(source, &layout, weights, &mut file, &mut |done, all| {
+        total = all;
+        bar.set_length(all);
+        bar.set_position(done);
+    })
+    .with_context(writing)?;
+    file.finish().with_context(writing)?;
+    bar.finish_and_clear();
+    Ok(total)
+}
+
+/// The vocabulary to write into a file: the given one, or that of models with so many rows if there is one.
+fn tokens(rows: usize, vocab: Option<&Path>, path: &Path) -> Result<Option<Tokenizer>> {
+    let Some(vocab) = vocab else {
+        let built_in = Tokenizer::for_vocab(rows).ok();
+        if built_in.is_none() {
+            output::note(&format!(
+                "`{}` has no vocabulary: there is none for a model of {rows} rows",
+                path.display()
+            ));
+        }
+        return Ok(built_in);
+    };
+    let tokenizer = vocabulary(vocab)?;
+    if tokenizer.highest_id() as usize >= rows {
+        bail!(
+            "vocabulary `{}` has a token {}, but the model has {rows} rows",
+            vocab.display(),
+            tokenizer.highest_id()
+        );
+    }
+    Ok(Some(tokenizer))
+}
