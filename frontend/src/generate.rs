@@ -231,10 +231,11 @@ fn draw(
         let count = CHUNK.min(n - start);
         values.clear();
         for i in start..start + count {
-            values.push(match &spec.fill {
+            let value = match &spec.fill {
                 Fill::Normal { mean, std } => mean + std * normal(&mut random),
                 Fill::Channels { value, std } => value(i % last) + std * normal(&mut random),
-            });
+            };
+            values.push(rounded(options.dtype, value));
         }
         each(&values)?;
     }
@@ -246,6 +247,15 @@ fn normal(random: &mut SmallRng) -> f32 {
     let bits: u64 = random.random();
     let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();
     (sum as f32 / 65536.0 - 2.0) * 1.732_050_8
+}
+
+/// The number that a format has for `value`. A layout may store it in a wider one; it is the same model in all of them.
+fn rounded(dtype: DType, value: f32) -> f32 {
+    match dtype {
+        DType::F16 => half::f16::from_f32(value).to_f32(),
+        DType::BF16 => half::bf16::from_f32(value).to_f32(),
+        DType::F32 | DType::I32 => value,
+    }
 }
 
 fn specs(o: &GenerateOptions) -> Vec<Spec> {

@@ -59,6 +59,9 @@ fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
 }
 
+/// Channels of the heads that llama.cpp computes right on every machine.
+const HEAD_SIZE: usize = 64;
+
 /// Writes a checkpoint in the layout that the name of the file says, GGUF or else safetensors; the bytes of its tensors.
 pub(super) fn write_checkpoint(
     source: &dyn Source,
@@ -67,8 +70,9 @@ pub(super) fn write_checkpoint(
     vocab: Option<&Path>,
 ) -> Result<u64> {
     let writing = || format!("writing `{}`", path.display());
+    let config = source.config();
     let tokenizer = if is_gguf(path) {
-        tokens(source.config().vocab, vocab, path)?
+        tokens(config.vocab, vocab)?
     } else {
         None
     };
@@ -93,27 +97,34 @@ pub(super) fn write_checkpoint(
     .with_context(writing)?;
     file.finish().with_context(writing)?;
     bar.finish_and_clear();
+    if is_gguf(path) && tokenizer.is_none() {
+        output::note(&format!(
+            "`{}` has no vocabulary: there is none for a model of {} rows",
+            path.display(),
+            config.vocab
+        ));
+    }
+    if is_gguf(path) && config.head_size != HEAD_SIZE {
+        output::note(&format!(
+            "`{}` has heads of {} channels; llama.cpp is made for {HEAD_SIZE}",
+            path.display(),
+            config.head_size
+        ));
+    }
     Ok(total)
 }
 
 /// The vocabulary to write into a file: the given one, or that of models with so many rows if there is one.
-fn tokens(rows: usize, vocab: Option<&Path>, path: &Path) -> Result<Option<Tokenizer>> {
-    let Some(vocab) = vocab else {
-        let built_in = Tokenizer::for_vocab(rows).ok();
-        if built_in.is_none() {
-            output::note(&format!(
-                "`{}` has no vocabulary: there is none for a model of {rows} rows",
-                path.display()
-            ));
-        }
-        return Ok(built_in);
+fn tokens(rows: usize, vocab: Option<&Path>) -> Result<Option<Tokenizer>> {
+    let Some(path) = vocab else {
+        return Ok(Tokenizer::for_vocab(rows).ok());
     };
-    let tokenizer = vocabulary(vocab)?;
-    if tokenizer.highest_id() as usize >= rows {
+    let tokenizer = vocabulary(path)?;
+    let highest = tokenizer.highest_id();
+    if highest as usize >= rows {
         bail!(
-            "vocabulary `{}` has a token {}, but the model has {rows} rows",
-            vocab.display(),
-            tokenizer.highest_id()
+            "vocabulary `{}` has a token {highest}, but the model has {rows} rows",
+            path.display()
         );
     }
     Ok(Some(tokenizer))

@@ -36,6 +36,7 @@ fn wrong_usage_is_exit_code_2() {
         &["tokenize", "--world", "--text", "a", "--file", "b"],
         &["tokenize", "--world", "model", "--text", "a"],
         &["tokenize", "--world", "-", "--decode", "1"],
+        &["convert", "model"],
         &["generate"],
         &["targets", "more"],
         &["passes", "--unknown"],
@@ -60,7 +61,7 @@ fn help_and_version_are_results() {
     let help = succeeds(["--help"]);
     for command in [
         "compile", "run", "logits", "verify", "bench", "inspect", "opt", "eval", "tokenize", "targets",
-        "passes", "generate",
+        "passes", "convert", "generate",
     ] {
         assert!(help.contains(command), "{command}");
         assert!(succeeds([command, "--help"]).contains("--format"), "{command}");
