@@ -33,13 +33,13 @@ pub fn open(name: &str) -> Arc<Model> {
     engine::open_checkpoint(&path(name)).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Opens a model that is a .safetensors file in memory.
+/// Opens a model whose file is in memory.
 ///
 /// # Panics
 /// If it does not open.
 pub fn open_bytes(file: &[u8]) -> Arc<Model> {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("random.safetensors");
+    let path = folder.path().join("model");
     std::fs::write(&path, file).expect("a file");
     engine::open_checkpoint(&path).expect("a model")
 }

@@ -2,11 +2,15 @@
 //!
 //! The goldens come from a float64 implementation of the published equations and from the official package in f32.
 
+use std::sync::Arc;
+
 use rwkvc::backends;
+use rwkvc_frontend::model::Model;
+use rwkvc_frontend::write::{Layout, Metadata, write};
 use rwkvc_runtime::State;
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_tests::cases::{Case, PROGRAMS, cases};
-use rwkvc_tests::fixtures::{Golden, open};
+use rwkvc_tests::fixtures::{Golden, open, open_bytes};
 use rwkvc_tests::numbers::{difference, largest};
 use rwkvc_tests::session::Session;
 
@@ -123,6 +127,17 @@ fn deep_embed() {
     );
 }
 
+/// A model as GGUF.
+fn gguf(model: &Model) -> Vec<u8> {
+    let layout = Layout::Gguf(Metadata {
+        name: "a model",
+        token: None,
+    });
+    let mut file = vec![];
+    write(model, &layout, None, &mut file, &mut |_, _| {}).expect("a model that fits");
+    file
+}
+
 #[test]
 fn every_file_format_gives_the_same_bits() {
     let tokens: Vec<u32> = (0..40).map(|i| i * 37 % 96).collect();
@@ -137,15 +152,17 @@ fn every_file_format_gives_the_same_bits() {
     ];
     for backend in backends::all() {
         for family in families {
-            let logits = |file: &str| {
-                let code = Case::fused(backend).load(&open(file), &[ProgramKind::Score]);
+            let logits = |model: &Arc<Model>| {
+                let code = Case::fused(backend).load(model, &[ProgramKind::Score]);
                 Session::new(&code, 1).score(&tokens)
             };
-            let first = logits(family[0]);
-            for file in &family[1..] {
+            let model = open(family[0]);
+            let first = logits(&model);
+            let others = family[1..].iter().map(|file| (*file, open(file)));
+            for (file, other) in others.chain([("GGUF", open_bytes(&gguf(&model)))]) {
                 assert_eq!(
                     first,
-                    logits(file),
+                    logits(&other),
                     "{file} and {} on {}",
                     family[0],
                     backend.name()
