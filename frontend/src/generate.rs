@@ -200,8 +200,8 @@ fn check(o: &GenerateOptions) -> Result<(), GenerateError> {
             o.width, o.head_size
         ));
     }
-    if o.dtype == DType::I32 {
-        return error("weights of i32, expected f32, f16 or bf16".into());
+    if !matches!(o.dtype, DType::F32 | DType::F16 | DType::BF16) {
+        return error(format!("weights of {}, expected f32, f16 or bf16", o.dtype));
     }
     match o.zero_share {
         Some(z) if !(z > 0.0 && z < 1.0) => {
@@ -254,7 +254,7 @@ fn rounded(dtype: DType, value: f32) -> f32 {
     match dtype {
         DType::F16 => half::f16::from_f32(value).to_f32(),
         DType::BF16 => half::bf16::from_f32(value).to_f32(),
-        DType::F32 | DType::I32 => value,
+        _ => value,
     }
 }
 

@@ -175,6 +175,7 @@ pub fn pickle(views: &[Strided]) -> Vec<u8> {
             DType::F16 => "HalfStorage",
             DType::BF16 => "BFloat16Storage",
             DType::I32 => "IntStorage",
+            DType::I8 => "CharStorage",
         };
         out.extend(format!("ctorch\n{class}\n").bytes());
         text(&mut out, &v.key);
