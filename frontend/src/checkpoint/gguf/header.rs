@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use super::MAGIC;
 
@@ -16,7 +17,6 @@ pub(super) struct Header<'m> {
 }
 
 /// A value of the metadata.
-#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'m> {
     Unsigned(u64),
     Signed(i64),
@@ -26,6 +26,20 @@ pub(super) enum Value<'m> {
     Text(Cow<'m, str>),
     /// Lists, of the vocabulary for example, are passed over.
     List,
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Unsigned(n) => n.fmt(f),
+            Value::Signed(n) => n.fmt(f),
+            Value::F32(x) => x.fmt(f),
+            Value::F64(x) => x.fmt(f),
+            Value::Flag(flag) => flag.fmt(f),
+            Value::Text(text) => write!(f, "`{text}`"),
+            Value::List => f.write_str("a list"),
+        }
+    }
 }
 
 /// A tensor, as the header describes it.
@@ -73,7 +87,7 @@ pub(super) fn read(file: &[u8]) -> Result<Header<'_>, String> {
         Some(&Value::Unsigned(n)) if n.is_power_of_two() && n <= 1 << 30 => n as usize,
         Some(other) => {
             return Err(format!(
-                "its `general.alignment` is {other:?}, expected a power of two"
+                "its `general.alignment` is {other}, expected a power of two"
             ));
         }
     };
