@@ -136,8 +136,8 @@ impl Tensor {
         }
     }
 
-    /// Its elements in order, some thousands at a time. Of a quantised tensor, these are more exact than [`bytes`]
-    /// (Self::bytes), and nothing is kept, unless it is transposed.
+    /// Its elements in order, some thousands at a time. Quantised ones are as exact as their blocks here, and nothing is
+    /// kept; but those of a transposed tensor are what [`bytes`](Self::bytes) says.
     ///
     /// # Errors
     /// Those of `each`, which ends it.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use half::f16;
+use half::{bf16, f16};
 use rwkvc_ir::DType;
 
 use super::{Piece, Source, WriteError};
@@ -42,17 +42,17 @@ fn encode(piece: &Piece, values: &[f32], out: &mut Vec<u8>) -> Result<(), WriteE
     };
     match piece.storage {
         Storage::Plain(dtype) => {
-            let start = out.len();
-            out.resize(start + values.len() * dtype.size(), 0);
-            for (i, &value) in values.iter().enumerate() {
-                dtype.write(&mut out[start..], i, f64::from(value));
+            match dtype {
+                DType::F16 => append(values, out, |v| f16::from_f32(v).to_le_bytes()),
+                DType::BF16 => append(values, out, |v| bf16::from_f32(v).to_le_bytes()),
+                _ => append(values, out, f32::to_le_bytes),
             }
-            let lost =
-                |&(i, value): &(usize, &f32)| value.is_finite() && !dtype.read(&out[start..], i).is_finite();
-            let exact = dtype == DType::F32;
-            match values.iter().enumerate().find(|v| !exact && lost(v)) {
-                Some((_, &value)) => Err(refused(value)),
-                None => Ok(()),
+            // If the largest fits, all do.
+            let size = |v: &f32| if v.is_finite() { v.abs() } else { 0.0 };
+            let largest = values.iter().map(size).fold(0.0, f32::max);
+            match values.iter().find(|v| size(v) == largest) {
+                Some(&value) if !fits(dtype, largest) => Err(refused(value)),
+                _ => Ok(()),
             }
         }
         Storage::Blocks(BlockFormat::Q8_0) => {
@@ -66,6 +66,22 @@ fn encode(piece: &Piece, values: &[f32], out: &mut Vec<u8>) -> Result<(), WriteE
             format.name()
         ))),
     }
+}
+
+fn append<const N: usize>(values: &[f32], out: &mut Vec<u8>, bytes: impl Fn(f32) -> [u8; N]) {
+    let start = out.len();
+    out.resize(start + values.len() * N, 0);
+    let places = out[start..].as_chunks_mut::<N>().0;
+    for (place, &value) in places.iter_mut().zip(values) {
+        *place = bytes(value);
+    }
+}
+
+/// Whether rounding leaves it a number.
+fn fits(dtype: DType, value: f32) -> bool {
+    let mut bytes = [0; 4];
+    dtype.write(&mut bytes, 0, f64::from(value));
+    dtype.read(&bytes, 0).is_finite()
 }
 
 /// A block of q8_0: the scale that makes the largest number 127, and 8 bits a number. The error is a number that no

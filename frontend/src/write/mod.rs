@@ -1,6 +1,6 @@
 //! Checkpoints out: from the tensors of a model, or random ones, to a `.safetensors` or a GGUF file.
 //!
-//! A [`Source`] has tensors under official names; a layout says which [`Piece`]s a file has and what stands before them;
+//! A [`Source`] has tensors under official names; a layout says which pieces a file has and what stands before them;
 //! here the numbers go from one to the other, some thousands at a time.
 
 mod encode;
