@@ -71,7 +71,6 @@ fn logits_are_those_of_the_evaluator() {
                     difference <= ROUNDED_OTHERWISE,
                     "{name}: logits differ by {difference:e}"
                 );
-                println!("{name}: {otherwise} rounded otherwise, {difference:e} in the end");
             }
         }
     }
@@ -105,7 +104,6 @@ fn a_text_is_predicted_nearly_as_well() {
     let stored = bits_per_byte(&text, "stored");
     for (weights, most) in [("int8", 0.001), ("int4", 0.01)] {
         let worse = bits_per_byte(&text, weights) / stored - 1.0;
-        println!("{weights}: {:.3} % more bits per byte", 100.0 * worse);
         assert!(worse <= most, "{weights}: {worse}");
     }
 }
