@@ -29,6 +29,21 @@ impl Native {
     /// # Panics
     /// If the object cannot be loaded, or lacks a kernel.
     pub fn compile(backend: &dyn Backend, plans: &[Vec<&Kernel>]) -> Result<Vec<Native>, LowerError> {
+        Self::compile_for(&Target::host(), backend, plans)
+    }
+
+    /// The same with code for a target that this machine can run.
+    ///
+    /// # Errors
+    /// If the backend refuses a kernel.
+    ///
+    /// # Panics
+    /// If the object cannot be loaded, or lacks a kernel.
+    pub fn compile_for(
+        target: &Target,
+        backend: &dyn Backend,
+        plans: &[Vec<&Kernel>],
+    ) -> Result<Vec<Native>, LowerError> {
         let mut kernels: Vec<Kernel> = vec![];
         let mut known: HashMap<String, usize> = HashMap::new();
         let mut indices = vec![];
@@ -44,7 +59,7 @@ impl Native {
             };
             indices.push(plan.iter().map(number).collect::<Vec<usize>>());
         }
-        let object = backend.lower(&kernels, &Target::host())?;
+        let object = backend.lower(&kernels, target)?;
         let code = Rc::new(Code::load(&object).expect("the object loads"));
         let function = |i: usize| code.kernel(&format!("k{i}")).expect("every kernel is a function");
         Ok(indices

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rwkvc::backends;
+use rwkvc_backend_api::Target;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::parse::parse;
 use rwkvc_ir::kernel::verify::verify;
@@ -41,14 +42,18 @@ fn kernels() {
             let kernel = verify(kernel).unwrap_or_else(|e| panic!("{name}: {e}"));
             let mut natives = vec![];
             for backend in backends::all() {
-                match (
-                    Native::compile(backend, &[vec![&kernel]]),
-                    GPU_ONLY.iter().find(|(n, _)| *n == name),
-                ) {
-                    (Ok(mut code), None) => natives.push((backend.name(), code.remove(0))),
-                    (Err(_), Some(_)) => {}
-                    (Err(e), None) => panic!("{name}: {e}"),
-                    (Ok(_), Some((_, gap))) => panic!("{name} {gap}, but {} accepts it", backend.name()),
+                for target in targets() {
+                    match (
+                        Native::compile_for(&target, backend, &[vec![&kernel]]),
+                        GPU_ONLY.iter().find(|(n, _)| *n == name),
+                    ) {
+                        (Ok(mut code), None) => {
+                            natives.push((format!("{} for {target}", backend.name()), code.remove(0)));
+                        }
+                        (Err(_), Some(_)) => {}
+                        (Err(e), None) => panic!("{name}, {target}: {e}"),
+                        (Ok(_), Some((_, gap))) => panic!("{name} {gap}, but {} accepts it", backend.name()),
+                    }
                 }
             }
             for tokens in TOKENS {
@@ -59,7 +64,22 @@ fn kernels() {
     });
 }
 
-fn run(kernel: &Kernel, tokens: i64, natives: &[(&str, Native)], report: &mut String) {
+/// This machine, and what it can run of the machines that have less: they compute some instructions in other ways.
+fn targets() -> Vec<Target> {
+    let host = Target::host();
+    let lesser = [
+        "cpu:x86-64-v3",
+        "cpu:x86-64-v3+avxvnni",
+        "cpu:x86-64-v4",
+        "cpu:aarch64",
+    ];
+    let lesser = lesser.map(|text| Target::parse(text).expect("a target"));
+    let runs = |target: &Target| target.arch == host.arch && target.extensions.iter().all(|e| host.has(e));
+    let lesser: Vec<Target> = lesser.into_iter().filter(runs).collect();
+    [vec![host], lesser].concat()
+}
+
+fn run(kernel: &Kernel, tokens: i64, natives: &[(String, Native)], report: &mut String) {
     let call = Call {
         index: 0,
         kernel,

@@ -53,6 +53,7 @@ fn buffers(kernel: &Kernel, tokens: i64, rng: &mut SmallRng, int: fn(&mut SmallR
         for i in 0..len {
             let value = match param.dtype {
                 DType::I32 => f64::from(int(rng)),
+                DType::I8 => f64::from(int(rng) as i8),
                 DType::F32 | DType::F16 | DType::BF16 => f64::from(random_float(rng)),
             };
             param.dtype.write(&mut bytes, i, value);
