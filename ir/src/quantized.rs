@@ -98,11 +98,14 @@ fn largest(values: &[f32; GROUP]) -> f32 {
     values.iter().fold(0.0, |most, x| x.abs().max(most))
 }
 
-/// The nearest code, ties to even.
+/// The nearest code, ties to even; both bounds are whole.
 fn code(steps: f32, least: f32, most: f32) -> i16 {
-    // A number of this size has no fraction, so the sum is rounded: without a call, which machines without the instruction need.
+    // A number of this size has no fraction, so the sum is rounded, and its lowest bits count from there. Conversions and calls
+    // would be done one by one.
     const WHOLE: f32 = 12_582_912.0;
-    ((steps.clamp(least, most) + WHOLE) - WHOLE) as i16
+    let sum = steps.clamp(least, most) + WHOLE;
+    let code = sum.to_bits().wrapping_sub(WHOLE.to_bits()) as i32;
+    code.clamp(-128, 255) as i16
 }
 
 /// The nearest f16.
@@ -169,17 +172,36 @@ fn with_steps(values: &[f32; GROUP], scale: f32, offset: f32) -> Group {
     }
 }
 
+/// Sums that are added up side by side.
+const SIDE: usize = 8;
+
+/// `N` sums over all values and their codes.
+fn sums<const N: usize>(
+    values: &[f32; GROUP],
+    codes: &[i16; GROUP],
+    of: impl Fn(f32, f32) -> [f32; N],
+) -> [f32; N] {
+    let mut sums = [[0.0; SIDE]; N];
+    for (values, codes) in values
+        .as_chunks::<SIDE>()
+        .0
+        .iter()
+        .zip(codes.as_chunks::<SIDE>().0)
+    {
+        for i in 0..SIDE {
+            let terms = of(values[i], f32::from(codes[i]));
+            for (sum, term) in sums.iter_mut().zip(terms) {
+                sum[i] += term;
+            }
+        }
+    }
+    sums.map(|sums| sums.iter().sum())
+}
+
 /// The scale and offset with the least squared error for given codes.
 fn fitted(values: &[f32; GROUP], codes: &[i16; GROUP]) -> (f32, f32) {
     let n = GROUP as f32;
-    let (mut x, mut q, mut qq, mut qx) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
-    for (&value, &code) in values.iter().zip(codes) {
-        let code = f32::from(code);
-        x += value;
-        q += code;
-        qq += code * code;
-        qx += code * value;
-    }
+    let [x, q, qq, qx] = sums(values, codes, |x, q| [x, q, q * q, q * x]);
     let variance = n * qq - q * q;
     if variance <= 0.0 {
         return (0.0, x / n);
@@ -189,11 +211,11 @@ fn fitted(values: &[f32; GROUP], codes: &[i16; GROUP]) -> (f32, f32) {
 }
 
 fn error(values: &[f32; GROUP], group: &Group) -> f32 {
-    let of = |(i, x): (usize, &f32)| {
-        let off = group.scale * f32::from(group.codes[i]) + group.offset - x;
-        off * off
-    };
-    values.iter().enumerate().map(of).sum()
+    let [error] = sums(values, &group.codes, |x, q| {
+        let off = group.scale * q + group.offset - x;
+        [off * off]
+    });
+    error
 }
 
 #[cfg(test)]

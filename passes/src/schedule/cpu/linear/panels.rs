@@ -210,10 +210,14 @@ impl Panels {
             return b.serial("i", 0, depth, |b, i| {
                 for group in 0..self.part / COLUMN {
                     let first = row.clone() + at(i, self.width) + group * COLUMN;
-                    let codes = Codes::of(b, m, parts, &first, self.lanes);
-                    let (scale, offset) = (b.splat(codes.scale, self.lanes), codes.offset);
-                    let offset = offset.map(|offset| b.splat(offset, self.lanes));
-                    for (v, code) in (0..).zip(codes.codes) {
+                    let number = divided(&first, COLUMN);
+                    let mut of_group = |name, part| {
+                        let x = b.load(name, part, number.clone(), 1);
+                        b.splat(x, self.lanes)
+                    };
+                    let scale = of_group("scale", parts.scales);
+                    let offset = parts.offsets.map(|offsets| of_group("offset", offsets));
+                    for (v, code) in (0..).zip(codes(b, m, parts, &first, self.lanes)) {
                         let w = match offset {
                             None => b.mul(code, scale),
                             Some(offset) => b.fma(code, scale, offset),
@@ -272,51 +276,36 @@ impl Panels {
     }
 }
 
-/// The weights of a group of outputs for one input: `scale * code + offset`.
-pub(super) struct Codes {
-    /// As floats, in vectors.
-    pub(super) codes: Vec<Reg>,
-    pub(super) scale: Reg,
-    pub(super) offset: Option<Reg>,
-}
-
-impl Codes {
-    /// Those of the group whose first weight is at `first`, a multiple of a group.
-    pub(super) fn of(
-        b: &mut Builder,
-        m: &Buffers<'_>,
-        parts: &Quantized,
-        first: &Affine,
-        lanes: u32,
-    ) -> Self {
-        let group = divided(first, COLUMN);
-        let scale = b.load("scale", parts.scales, group.clone(), 1);
-        let offset = parts.offsets.map(|offsets| b.load("offset", offsets, group, 1));
-        let step = i64::from(lanes);
-        let codes: Vec<Reg> = (0..COLUMN / step)
-            .map(|v| match parts.format {
-                Format::Int4 => {
-                    let half = COLUMN / 2;
-                    let byte = v * step % half;
-                    let both = b.load("w", m.w, divided(first, 2) + byte, lanes);
-                    let mask = b.int(15, lanes);
-                    if v * step < half {
-                        return b.binary(Binary::And, both, mask);
-                    }
-                    let four = b.int(4, lanes);
-                    let upper = b.binary(Binary::Shr, both, four);
-                    b.binary(Binary::And, upper, mask)
-                }
-                _ => b.load("w", m.w, first.clone() + v * step, lanes),
-            })
-            .collect();
-        let codes = codes.into_iter().map(|code| b.unary(Unary::ToF32, code));
-        Codes {
-            codes: codes.collect(),
-            scale,
-            offset,
+/// The codes of a group of outputs for one input, as floats in vectors: the group whose first weight is at `first`, a multiple of a
+/// group.
+pub(super) fn codes(
+    b: &mut Builder,
+    m: &Buffers<'_>,
+    parts: &Quantized,
+    first: &Affine,
+    lanes: u32,
+) -> Vec<Reg> {
+    let step = i64::from(lanes);
+    let mut code = |v: i64| match parts.format {
+        Format::Int4 => {
+            let half = COLUMN / 2;
+            let byte = v * step % half;
+            let both = b.load("w", m.w, divided(first, 2) + byte, lanes);
+            let mask = b.int(15, lanes);
+            if v * step < half {
+                return b.binary(Binary::And, both, mask);
+            }
+            let four = b.int(4, lanes);
+            let upper = b.binary(Binary::Shr, both, four);
+            b.binary(Binary::And, upper, mask)
         }
-    }
+        _ => b.load("w", m.w, first.clone() + v * step, lanes),
+    };
+    let codes: Vec<Reg> = (0..COLUMN / step).map(&mut code).collect();
+    codes
+        .into_iter()
+        .map(|code| b.unary(Unary::ToF32, code))
+        .collect()
 }
 
 /// A position in units of `n`, of which all its parts are multiples.

@@ -14,8 +14,8 @@ use rwkvc_ir::kernel::{Access, Affine, Binary, Buf, Compare, Extent, Inst, LoopK
 use rwkvc_ir::quantized::GROUP;
 
 use super::super::super::group::{self, Buffers, Quantized};
-use super::super::{Scheduled, Scope, Tensor, at};
-use super::panels::{Codes, Panels, divided, width};
+use super::super::{Scheduled, Scope, Tensor, at, math};
+use super::panels::{Panels, codes, divided, width};
 
 /// Bytes of a cache line.
 const LINE: i64 = 64;
@@ -44,11 +44,26 @@ pub(super) fn one_token(
     let m = &all[0];
     let listed = s.scratch("list", 0, inputs + 1, Access::Read);
     let panels = Panels::new(m, width(m.outputs), width(m.outputs), features);
-    let sums = s.b.private("sums", panels.width);
+    let sums = Sums {
+        sums: s.b.private("sums", panels.width),
+        scaled: is_quantized.then(|| {
+            s.b.private("scaled", (TOGETHER + 1) * panels.width / GROUP as i64)
+        }),
+    };
     s.b.parallel("task", Extent::fixed(panels.tasks()), |b, own| {
         panels.listed(b, m, (listed, sums), own);
     });
     vec![list, s.finish()]
+}
+
+/// Memory of a task.
+#[derive(Clone, Copy)]
+struct Sums {
+    /// The outputs of a panel so far.
+    sums: Buf,
+    /// For a quantised matrix: scales of the groups of a panel times activations, of as many inputs as are added up together,
+    /// and what their offsets add to each group.
+    scaled: Option<Buf>,
 }
 
 /// Writes the positions of what is not zero, then how many these are.
@@ -86,12 +101,12 @@ fn within(b: &mut Builder, i: Reg, n: i64) -> Reg {
 
 impl Panels {
     /// The outputs of a panel, from those inputs that are listed.
-    fn listed(&self, b: &mut Builder, m: &Buffers<'_>, (list, sums): (Buf, Buf), own: Reg) {
+    fn listed(&self, b: &mut Builder, m: &Buffers<'_>, (list, sums): (Buf, Sums), own: Reg) {
         let start = self.start(b, own);
         let zero = b.float(0.0, self.lanes);
         let step = i64::from(self.lanes);
         b.for_loop(LoopKind::Serial, "i", 0, self.width, step, |b, i| {
-            b.store(sums, i, zero);
+            b.store(sums.sums, i, zero);
         });
         let count = b.load("count", list, Affine::from(self.inputs), 1);
         let count = b.unary(Unary::ToIndex, count);
@@ -120,12 +135,12 @@ impl Panels {
         let is_few = b.less(count, few);
         b.if_else(is_few, some, |b| self.all(b, m, sums, &start));
         self.for_outputs(b, own, |b, first, count| {
-            self.finish(b, m, sums, Affine::from(0), &first, (Affine::from(0), count));
+            self.finish(b, m, sums.sums, Affine::from(0), &first, (Affine::from(0), count));
         });
     }
 
     /// The outputs of a panel, from all inputs in order.
-    fn all(&self, b: &mut Builder, m: &Buffers<'_>, sums: Buf, start: &Affine) {
+    fn all(&self, b: &mut Builder, m: &Buffers<'_>, sums: Sums, start: &Affine) {
         if m.quantized.is_some() {
             // What is added to the sums takes more instructions, and is worth to be done for several inputs at once.
             let whole = self.inputs / TOGETHER * TOGETHER;
@@ -151,13 +166,14 @@ impl Panels {
         &self,
         b: &mut Builder,
         m: &Buffers<'_>,
-        sums: Buf,
+        sums: Sums,
         start: &Affine,
         inputs: &[(Reg, Option<Affine>)],
     ) {
-        if let Some(parts) = &m.quantized {
-            return self.add_groups(b, m, parts, sums, start, inputs);
+        if let (Some(parts), Some(scaled)) = (&m.quantized, sums.scaled) {
+            return self.add_groups(b, m, parts, (sums.sums, scaled), start, inputs);
         }
+        let sums = sums.sums;
         let step = i64::from(self.lanes);
         let row = |k: Affine| start.clone() + k * self.width;
         let rows: Vec<(Affine, Reg)> = inputs
@@ -199,13 +215,15 @@ impl Panels {
         b: &mut Builder,
         m: &Buffers<'_>,
         parts: &Quantized,
-        sums: Buf,
+        (sums, scaled): (Buf, Buf),
         start: &Affine,
         inputs: &[(Reg, Option<Affine>)],
     ) {
         let (group, step) = (GROUP as i64, i64::from(self.lanes));
+        let groups = self.width / group;
         let xs: Vec<Reg> = inputs.iter().map(|(k, _)| b.load("x", m.x, *k, 1)).collect();
-        b.serial("g", 0, self.width / group, |b, g| {
+        self.scale_groups(b, parts, scaled, start, inputs, &xs);
+        b.serial("g", 0, groups, |b, g| {
             let place = |k: Affine| start.clone() + k * self.width + at(g, group);
             for next in inputs.iter().filter_map(|(_, next)| next.clone()) {
                 if self.prefetch {
@@ -216,26 +234,51 @@ impl Panels {
             let mut totals: Vec<Reg> = (0..group / step)
                 .map(|v| b.load("sum", sums, of(v), self.lanes))
                 .collect();
-            let zero = b.float(0.0, 1);
-            let mut shift = zero;
-            for ((k, _), &x) in inputs.iter().zip(&xs) {
-                let codes = Codes::of(b, m, parts, &place(Affine::from(*k)), self.lanes);
-                let scale = b.mul(x, codes.scale);
+            for (j, (k, _)) in (0..).zip(inputs) {
+                let scale = b.load("scale", scaled, Affine::from(g) + j * groups, 1);
                 let scale = b.splat(scale, self.lanes);
-                if let Some(offset) = codes.offset {
-                    shift = b.fma(x, offset, shift);
-                }
-                for (total, code) in totals.iter_mut().zip(codes.codes) {
+                let codes = codes(b, m, parts, &place(Affine::from(*k)), self.lanes);
+                for (total, code) in totals.iter_mut().zip(codes) {
                     *total = b.fma(code, scale, *total);
                 }
             }
             if parts.offsets.is_some() {
+                let shift = b.load("shift", scaled, Affine::from(g) + TOGETHER * groups, 1);
                 let shift = b.splat(shift, self.lanes);
                 totals.iter_mut().for_each(|total| *total = b.add(*total, shift));
             }
             for (v, total) in (0..).zip(totals) {
                 b.store(sums, of(v), total);
             }
+        });
+    }
+
+    /// What each activation makes of the scales of a panel's groups, and behind these the sums of what they make of the offsets.
+    fn scale_groups(
+        &self,
+        b: &mut Builder,
+        parts: &Quantized,
+        scaled: Buf,
+        start: &Affine,
+        inputs: &[(Reg, Option<Affine>)],
+        xs: &[Reg],
+    ) {
+        let groups = self.width / GROUP as i64;
+        let lanes = self.lanes.min(1 << groups.trailing_zeros());
+        math::over(b, groups, lanes, |b, g, lanes| {
+            let mut shift = b.float(0.0, lanes);
+            for (j, ((k, _), &x)) in (0..).zip(inputs.iter().zip(xs)) {
+                let first = divided(&(start.clone() + Affine::from(*k) * self.width), GROUP as i64) + g;
+                let x = b.splat(x, lanes);
+                let scale = b.load("scale", parts.scales, first.clone(), lanes);
+                let scale = b.mul(x, scale);
+                b.store(scaled, Affine::from(g) + j * groups, scale);
+                if let Some(offsets) = parts.offsets {
+                    let offset = b.load("offset", offsets, first, lanes);
+                    shift = b.fma(x, offset, shift);
+                }
+            }
+            b.store(scaled, Affine::from(g) + TOGETHER * groups, shift);
         });
     }
 
