@@ -310,6 +310,9 @@ pub(crate) struct Bench {
     /// Tokens of one prefill sample; 0 for none
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) prefill: usize,
+    /// Also measure batches of so many states, separated by commas
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    pub(crate) batch: Vec<usize>,
     /// Samples of each variant, taken in turn
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) samples: u16,

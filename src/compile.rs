@@ -1,7 +1,7 @@
 //! The line from a checkpoint to code, as one function.
 
 use anyhow::{Context, Result};
-use rwkvc_backend_api::{Arch, Backend, Features, Target};
+use rwkvc_backend_api::{Backend, Features, Target};
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::{Graph, Verified};
@@ -116,12 +116,13 @@ pub fn name(kind: ProgramKind) -> &'static str {
     }
 }
 
-/// The shapes of the step that an artifact for a target has.
-pub fn programs(target: &Target) -> Vec<ProgramKind> {
-    let mut programs = vec![ProgramKind::Decode, ProgramKind::Prefill, ProgramKind::Score];
-    programs.extend((target.arch == Arch::Cuda).then_some(ProgramKind::Batch));
-    programs
-}
+/// The shapes of the step that an artifact has.
+pub const PROGRAMS: [ProgramKind; 4] = [
+    ProgramKind::Decode,
+    ProgramKind::Prefill,
+    ProgramKind::Score,
+    ProgramKind::Batch,
+];
 
 /// Tokens of one call: enough to use each weight often, few enough for the activations to stay in the caches.
 fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
@@ -132,6 +133,8 @@ fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
         (ProgramKind::Prefill, Features::Gpu(_)) => 2048,
         // A row of logits for each token: at 65,536 words this is 8 MiB.
         (ProgramKind::Score, _) => 32,
-        (ProgramKind::Batch, _) => 256,
+        // States of the whole batch are kept: on a processor more members hardly make any of them faster.
+        (ProgramKind::Batch, Features::Cpu(_)) => 64,
+        (ProgramKind::Batch, Features::Gpu(_)) => 256,
     }
 }

@@ -1,30 +1,46 @@
-//! The memory roof of this machine, measured with code from the same backend.
+//! The roofs of this machine, measured with code from the same backend: how fast it reads, and how fast it multiplies and
+//! adds.
 
 use anyhow::{Result, bail};
 use rwkvc::compile::Options;
 use rwkvc_backend_api::Features;
-use rwkvc_passes::schedule::roof_kernel;
+use rwkvc_ir::kernel;
+use rwkvc_passes::schedule::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
 use rwkvc_runtime::manifest::*;
 use rwkvc_runtime::{Buffer, Model, State, Workspace, WorkspaceOptions};
 
 /// 16 KiB values a task: 1 GiB in all, far more than the caches hold.
 const TASKS: i64 = 16_384;
 
-/// A model that only reads: once plainly, once with prefetch.
+/// Tasks of arithmetic: a few milliseconds in all.
+const PEAK_TASKS: i64 = 192;
+
+/// A model that only reads, once plainly, once with prefetch, and then only computes.
 pub(crate) struct Roof {
     model: Model,
     workspace: Workspace,
     state: State,
     bytes: u64,
+    flops: f64,
+}
+
+/// What was measured at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Roofs {
+    /// GB/s.
+    pub(crate) memory: f64,
+    /// GFLOP/s; a product and a sum count one each.
+    pub(crate) arithmetic: f64,
 }
 
 impl Roof {
-    /// Compiles the reading kernel for the same target and threads.
+    /// Compiles the kernels for the same target and threads.
     pub(crate) fn new(options: &Options<'_>, workspace: &WorkspaceOptions) -> Result<Self> {
         let Features::Cpu(features) = options.backend.features(&options.target) else {
             bail!("the roof of a GPU is measured by its runtime");
         };
-        let kernels = [false, true].map(|prefetch| roof_kernel(TASKS, prefetch, &features));
+        let [plain, prefetched] = [false, true].map(|prefetch| roof_kernel(TASKS, prefetch, &features));
+        let kernels = [plain, prefetched, peak_kernel(PEAK_TASKS, &features)];
         let object = options.backend.lower(&kernels, &options.target)?;
         let len = kernels[0].params[0].len.fixed.unsigned_abs();
         let fixed = |bytes: u64| Size {
@@ -34,6 +50,11 @@ impl Roof {
         let param = |bytes, access| ParamInfo {
             bytes: fixed(bytes),
             access,
+        };
+        let access = |access| match access {
+            kernel::Access::Read => Access::Read,
+            kernel::Access::Write => Access::Write,
+            kernel::Access::ReadWrite => Access::ReadWrite,
         };
         let sums = 4 * TASKS.unsigned_abs();
         let mut manifest = Manifest {
@@ -61,9 +82,13 @@ impl Roof {
                 .into_iter()
                 .map(|kernel| KernelInfo {
                     symbol: kernel.name,
-                    grid: fixed(TASKS.unsigned_abs()),
+                    grid: fixed(kernel.grid.fixed.unsigned_abs()),
                     threads: 0,
-                    params: vec![param(4 * len, Access::Read), param(sums, Access::Write)],
+                    params: kernel
+                        .params
+                        .iter()
+                        .map(|p| param(4 * p.len.fixed.unsigned_abs(), access(p.access)))
+                        .collect(),
                 })
                 .collect(),
             weights: vec![WeightInfo {
@@ -79,11 +104,13 @@ impl Roof {
                 kind: ProgramKind::Decode,
                 max_tokens: 1,
                 probes: vec![],
-                launches: (0..2)
-                    .map(|kernel| Launch {
+                launches: [vec![Arg::Weight(0)], vec![Arg::Weight(0)], vec![]]
+                    .into_iter()
+                    .enumerate()
+                    .map(|(kernel, reads)| Launch {
                         kernel,
-                        args: vec![Arg::Weight(0), Arg::Arena(0)],
-                        weight_bytes: 4 * len,
+                        weight_bytes: 4 * len * reads.len() as u64,
+                        args: [reads, vec![Arg::Arena(0)]].concat(),
                         label: "roof".into(),
                     })
                     .collect(),
@@ -100,19 +127,26 @@ impl Roof {
             workspace,
             state,
             bytes: 4 * len,
+            flops: PEAK_TASKS as f64 * PEAK_FLOPS_OF_A_LANE as f64 * f64::from(features.f32_lanes),
         })
     }
 
-    /// GB/s of the fastest of four readings, two of them with prefetch.
-    pub(crate) fn measure(&mut self) -> Result<f64> {
-        let mut best = 0f64;
+    /// The fastest of four readings, two of them with prefetch, and of two computations.
+    pub(crate) fn measure(&mut self) -> Result<Roofs> {
+        let mut best = [u64::MAX; 2];
         for _ in 0..2 {
-            let mut times = [0; 2];
+            let mut times = [0; 3];
             self.model
                 .step_profiled(&mut self.workspace, &mut self.state, 0, &mut times)?;
-            let fastest = times.into_iter().min().unwrap_or(0).max(1);
-            best = best.max(self.bytes as f64 / fastest as f64);
+            let [plain, prefetched, computed] = times;
+            for (best, time) in best.iter_mut().zip([plain.min(prefetched), computed]) {
+                *best = time.max(1).min(*best);
+            }
         }
-        Ok(best)
+        // Bytes and operations a nanosecond.
+        Ok(Roofs {
+            memory: self.bytes as f64 / best[0] as f64,
+            arithmetic: self.flops / best[1] as f64,
+        })
     }
 }

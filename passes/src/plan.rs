@@ -230,9 +230,6 @@ impl Planner<'_> {
             reason,
         };
         self.state(graph).map_err(fail)?;
-        if shape.states() > 1 && matches!(self.features, Features::Cpu(_)) {
-            return Err(fail("batches are planned for GPUs only".into()));
-        }
 
         let mut steps = vec![];
         for node in graph.topological() {

@@ -9,7 +9,7 @@
 //!
 //! A [`Model`] comes from an artifact, the one file that `rwkvc compile` writes, or from parts in memory that were
 //! compiled just now; both take the same way. It never changes. A [`Workspace`] has the scratch memory and the threads of
-//! one caller, and a [`State`] is all that the model remembers of one text.
+//! one caller, and a [`State`] is all that the model remembers of one text. A [`Batch`] advances many states together.
 //!
 //! ```no_run
 //! use rwkvc_runtime::{Model, WorkspaceOptions};
@@ -43,6 +43,7 @@ mod weights;
 mod workspace;
 
 pub mod artifact;
+pub mod batch;
 pub mod chat;
 pub mod gpu;
 pub mod machine;
@@ -55,6 +56,7 @@ pub mod text;
 pub mod tokenizer;
 
 pub use artifact::{Artifact, ArtifactWriter};
+pub use batch::Batch;
 pub use buffer::{Buffer, OutOfMemory};
 pub use manifest::Manifest;
 pub use model::Model;

@@ -250,7 +250,6 @@ pub enum ProgramKind {
     /// Up to `max_tokens` tokens in, the logits of every one out, `[tokens, vocab]`.
     Score,
     /// One token of each of up to `max_tokens` independent states in, the logits of every one out, `[tokens, vocab]`.
-    /// Only for GPUs.
     ///
     /// [`Arg::State`] is an offset into a batch state. The part that starts at float `o` of one state starts at float
     /// `o * max_tokens` of the batch state, and has a row for each state there; so a batch state has

@@ -3,6 +3,7 @@
 mod step;
 
 use crate::artifact::{Artifact, ArtifactError};
+use crate::batch::{Batch, BatchError};
 use crate::buffer::OutOfMemory;
 use crate::gpu::GpuError;
 use crate::machine::{self, MachineError};
@@ -168,6 +169,14 @@ impl Model {
     /// If memory or threads are not to be had.
     pub fn workspace(&self, options: &WorkspaceOptions) -> Result<Workspace, WorkspaceError> {
         Workspace::new(self, options)
+    }
+
+    /// States that advance together, none at first, with the memory and threads for it.
+    ///
+    /// # Errors
+    /// If the model was compiled without a batch program, or memory or threads are not to be had.
+    pub fn batch(&self, options: &WorkspaceOptions) -> Result<Batch, BatchError> {
+        Batch::new(self, options)
     }
 
     pub(crate) fn layout(&self) -> &Arc<StateLayout> {

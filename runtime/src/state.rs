@@ -172,9 +172,9 @@ impl State {
         self.values.bytes_mut()
     }
 
-    /// The address of the values, for compiled code.
-    pub(crate) fn pointer(&mut self) -> *mut u8 {
-        self.values.pointer()
+    /// The memory of the values, for compiled code.
+    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {
+        &mut self.values
     }
 
     /// Checks that it is a state of the model with this layout.

@@ -4,7 +4,6 @@ use crate::buffer::{Buffer, OutOfMemory};
 use crate::manifest::{Arg, Program};
 use crate::model::Model;
 use crate::pool::{Job, Pool, Task};
-use crate::state::State;
 
 /// How a workspace runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,12 +145,12 @@ impl Workspace {
         &self.logits.floats()[..count * self.model.vocab()]
     }
 
-    /// Runs a program. The state must be of this model, and the tokens as many as the program takes and all within the
-    /// vocabulary: [`Model`] has checked that.
+    /// Runs a program. The state must be what [`Manifest::state_bytes`](crate::Manifest) says of it, and the tokens as
+    /// many as the program takes and all within the vocabulary: the caller has checked that.
     pub(crate) fn run(
         &mut self,
         program: usize,
-        state: &mut State,
+        state: &mut Buffer,
         tokens: &[u32],
         times: Option<&mut [u64]>,
     ) {

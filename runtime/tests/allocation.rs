@@ -5,7 +5,8 @@
 #[expect(dead_code, reason = "only the model is of use here")]
 mod toy;
 
-use rwkvc_runtime::WorkspaceOptions;
+use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::{Model, WorkspaceOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,7 +34,12 @@ static ALLOCATOR: Counting = Counting;
 // The only test of this program: tests run at the same time would be counted, too.
 #[test]
 fn calls_allocate_nothing() {
-    let model = toy::model();
+    let mut manifest = toy::manifest();
+    // Of kernels that know one state: all members are in the first one's.
+    manifest
+        .programs
+        .push(toy::program(ProgramKind::Batch, toy::CHUNK));
+    let model = Model::from_parts(manifest, toy::CODE, toy::data()).expect("the toy model loads");
     for threads in [1, 3] {
         let mut workspace = model
             .workspace(&WorkspaceOptions { threads, pin: false })
@@ -43,8 +49,15 @@ fn calls_allocate_nothing() {
             model.new_state().expect("a state"),
         );
         let mut times = [0; 3];
+        let mut batch = model
+            .batch(&WorkspaceOptions { threads, pin: false })
+            .expect("a batch");
+        for _ in 0..2 {
+            batch.join(&state).expect("there is room");
+        }
         // The workers' first allocations are their own.
         model.step(&mut workspace, &mut state, 0).expect("a step");
+        batch.step(&[0, 0]).expect("a step");
         // What runs the tests has a thread of its own that may allocate: what a step allocates shows in every round.
         let rounds = (0..3).map(|_| {
             let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -59,6 +72,7 @@ fn calls_allocate_nothing() {
                 model
                     .score(&mut workspace, &mut state, &[token; 4], &mut |_, _| {})
                     .expect("scores");
+                batch.step(&[token; 2]).expect("a step");
                 copy.copy_from(&state).expect("the same model");
             }
             ALLOCATIONS.load(Ordering::Relaxed) - before

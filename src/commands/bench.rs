@@ -1,4 +1,7 @@
-//! `rwkvc bench`: decode and prefill of variants, interleaved, beside the memory bandwidth measured in the same run.
+//! `rwkvc bench`: decode, prefill and batches of variants, interleaved, beside the memory bandwidth and the arithmetic peak
+//! measured in the same run.
+
+mod batch;
 
 use std::time::Instant;
 
@@ -6,14 +9,15 @@ use anyhow::{Context, Result, bail};
 use rwkvc::compile::Options;
 use rwkvc::engine;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
-use rwkvc_runtime::manifest::{Program, ProgramKind};
+use rwkvc_runtime::manifest::{Arg, Manifest, Program, ProgramKind};
 use rwkvc_runtime::{Model, State, Workspace};
 use serde::Serialize;
 
 use super::tables::table;
 use crate::cli::{Bench, Format};
-use crate::roof::Roof;
+use crate::roof::{Roof, Roofs};
 use crate::{options, output, progress};
+use batch::{BatchRow, Batches};
 
 /// Median, least and most of some samples.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -56,6 +60,8 @@ struct Measured {
     decode: Spread,
     /// Tokens a second; absent with `--prefill 0`.
     prefill: Option<Spread>,
+    /// Of the arithmetic peak, of the median prefill; absent for quantised weights.
+    prefill_peak_share: Option<f64>,
     bytes_per_token: u64,
     /// Dense bytes a second of the median decode.
     gb_s: f64,
@@ -63,6 +69,7 @@ struct Measured {
     roof_share: f64,
     compile_s: f64,
     kernels: Vec<KernelRow>,
+    batches: Vec<BatchRow>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +81,9 @@ struct Report {
     /// Read bandwidth over four streams, measured between the samples.
     roof_gb_s: f64,
     roof: Spread,
+    /// Products and sums of f32 in registers, measured between the samples.
+    peak_gflop_s: f64,
+    peak: Spread,
     decode_tokens: usize,
     prefill_tokens: usize,
     samples: usize,
@@ -92,6 +102,7 @@ struct Variant {
     /// Nanoseconds of each launch of the decode program, over all samples.
     times: Vec<u64>,
     profiled: u64,
+    batches: Option<Batches>,
 }
 
 /// Runs the command.
@@ -104,6 +115,7 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     let mut after = options::printer(&args.codegen.passes)?;
     let mut programs = vec![ProgramKind::Decode];
     programs.extend((args.prefill > 0).then_some(ProgramKind::Prefill));
+    programs.extend((!args.batch.is_empty()).then_some(ProgramKind::Batch));
     let mut compile = options::compile_options(&args.codegen, &programs, &mut after)?;
     let workspace = options::workspace(args.threads);
 
@@ -114,7 +126,13 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     let mut variants = vec![];
     for (name, passes) in selections {
         compile.passes = passes;
-        variants.push(Variant::new(name, &checkpoint, &mut compile, &workspace)?);
+        variants.push(Variant::new(
+            name,
+            &checkpoint,
+            &mut compile,
+            &workspace,
+            &args.batch,
+        )?);
         bar.inc(1);
     }
     let mut roof = Roof::new(&compile, &workspace)?;
@@ -129,7 +147,13 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     }
     bar.finish_and_clear();
 
-    let roof = Spread::of(roofs).context("the roof was not measured")?;
+    let spread = |of: fn(&Roofs) -> f64| Spread::of(roofs.iter().map(of).collect());
+    let roof = spread(|r| r.memory).context("the roof was not measured")?;
+    let peak = spread(|r| r.arithmetic).context("the peak was not measured")?;
+    let best = Roofs {
+        memory: roof.max,
+        arithmetic: peak.max,
+    };
     let backend = compile.backend.name();
     let report = Report {
         model: args.model.display().to_string(),
@@ -138,12 +162,14 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
         threads: workspace.threads,
         roof_gb_s: roof.max,
         roof,
+        peak_gflop_s: peak.max,
+        peak,
         decode_tokens: args.decode,
         prefill_tokens: args.prefill,
         samples: usize::from(args.samples),
         variants: variants
             .into_iter()
-            .map(|v| v.measured(workspace.threads, roof.max, !args.no_kernels))
+            .map(|v| v.measured(workspace.threads, args.prefill, &best, !args.no_kernels))
             .collect::<Result<_>>()?,
     };
     if args.out.format == Format::Json {
@@ -180,13 +206,19 @@ impl Variant {
         checkpoint: &std::sync::Arc<rwkvc_frontend::model::Model>,
         compile: &mut Options<'_>,
         workspace: &rwkvc_runtime::WorkspaceOptions,
+        batches: &[usize],
     ) -> Result<Self> {
         let start = Instant::now();
         let model = engine::load(checkpoint, compile)?;
         let compile_s = start.elapsed().as_secs_f64();
         let launches = decode_program(&model)?.launches.len();
+        let batches = match batches {
+            [] => None,
+            sizes => Some(Batches::new(&model, sizes, workspace)?),
+        };
         let mut variant = Variant {
             name,
+            batches,
             workspace: model.workspace(workspace)?,
             state: model.new_state()?,
             model,
@@ -227,14 +259,29 @@ impl Variant {
             self.prefill
                 .push(args.prefill as f64 / start.elapsed().as_secs_f64());
         }
+        if let Some(batches) = &mut self.batches {
+            batches.sample(args.decode, token)?;
+        }
         Ok(())
     }
 
-    fn measured(self, threads: usize, roof: f64, kernels: bool) -> Result<Measured> {
+    fn measured(self, threads: usize, tokens: usize, roofs: &Roofs, kernels: bool) -> Result<Measured> {
         let decode = Spread::of(self.decode).context("no decode samples")?;
         let bytes = self.model.manifest().model.bytes_per_token;
         let gb_s = decode.median * bytes as f64 / 1e9;
         let program = decode_program(&self.model)?;
+        let batches = self
+            .batches
+            .map(|b| b.measured(&self.model, decode.median, roofs, kernels));
+        let prefill = Spread::of(self.prefill);
+        let manifest = self.model.manifest();
+        let prefill_work = manifest
+            .program(ProgramKind::Prefill)
+            .and_then(|p| arithmetic(manifest, p, tokens));
+        let prefill_peak_share = prefill.zip(prefill_work).map(|(speed, work)| {
+            let gflop_s = speed.median / tokens as f64 * work / 1e9;
+            gflop_s / roofs.arithmetic
+        });
         let rows = if kernels {
             kernel_rows(&self.model, program, &self.times, self.profiled)
         } else {
@@ -245,12 +292,14 @@ impl Variant {
             threads,
             launches: program.launches.len(),
             decode,
-            prefill: Spread::of(self.prefill),
+            prefill,
+            prefill_peak_share,
             bytes_per_token: bytes,
             gb_s,
-            roof_share: gb_s / roof,
+            roof_share: gb_s / roofs.memory,
             compile_s: self.compile_s,
             kernels: rows,
+            batches: batches.unwrap_or_default(),
         })
     }
 }
@@ -260,6 +309,43 @@ fn decode_program(model: &Model) -> Result<&Program> {
         .manifest()
         .program(ProgramKind::Decode)
         .context("the model has no decode program")
+}
+
+/// Bytes of weights that one call of a program reads.
+fn weight_bytes(program: &Program) -> u64 {
+    program.launches.iter().map(|l| l.weight_bytes).sum()
+}
+
+/// Operations of the products with weights for some tokens, in calls of as many as the program takes: two for each weight
+/// and token. Only of weights that are floats.
+fn arithmetic(manifest: &Manifest, program: &Program, tokens: usize) -> Option<f64> {
+    // Products of codes are of integers.
+    if manifest.weights.iter().any(|w| w.dtype == "i8") {
+        return None;
+    }
+    let calls = tokens.div_ceil(program.max_tokens);
+    let of_launch = |launch: &rwkvc_runtime::manifest::Launch| {
+        let weights = launch.args.iter().filter_map(|arg| match *arg {
+            Arg::Weight(i) => manifest.weights.get(i),
+            _ => None,
+        });
+        let (mut bytes, mut elements) = (0, 0f64);
+        for weight in weights {
+            bytes += weight.bytes;
+            elements += weight.shape.iter().map(|&n| n as f64).product::<f64>();
+        }
+        // Tables are read in part, and nothing is multiplied with them.
+        if launch.weight_bytes < bytes {
+            return 0.0;
+        }
+        let params = &manifest.kernels[launch.kernel].params;
+        let times = match params.iter().any(|p| p.bytes.per_token > 0) {
+            true => tokens,
+            false => calls,
+        };
+        2.0 * elements * times as f64
+    };
+    Some(program.launches.iter().map(of_launch).sum())
 }
 
 /// The time of each kernel in a step, the longest first.
@@ -302,8 +388,9 @@ fn kernel_rows(model: &Model, program: &Program, times: &[u64], steps: u64) -> V
 
 fn text(r: &Report) -> String {
     let mut text = format!(
-        "{}: {} for {}, {} threads\nmemory roof {:.1} GB/s (least {:.1}), four streams, measured between the samples\n\n",
-        r.model, r.backend, r.target, r.threads, r.roof_gb_s, r.roof.min
+        "{}: {} for {}, {} threads\nmemory roof {:.1} GB/s (least {:.1}), four streams, measured between the samples\n\
+         arithmetic peak {:.0} GFLOP/s (least {:.0}), f32 in registers\n\n",
+        r.model, r.backend, r.target, r.threads, r.roof_gb_s, r.roof.min, r.peak_gflop_s, r.peak.min
     );
     let first = r.variants.first().map_or(0.0, |v| v.decode.median);
     let cells = |v: &Measured| {
@@ -313,6 +400,8 @@ fn text(r: &Report) -> String {
             format!("{:.1}–{:.1}", v.decode.min, v.decode.max),
             format!("{:.2}", v.decode.median / first),
             v.prefill.map_or("–".into(), |p| format!("{:.1}", p.median)),
+            v.prefill_peak_share
+                .map_or("–".into(), |share| format!("{:.0} %", 100.0 * share)),
             format!("{:.1}", v.bytes_per_token as f64 / 1e6),
             format!("{:.1}", v.gb_s),
             format!("{:.0} %", 100.0 * v.roof_share),
@@ -326,6 +415,7 @@ fn text(r: &Report) -> String {
         "range",
         "×",
         "prefill tok/s",
+        "peak",
         "MB/token",
         "GB/s",
         "roof",
@@ -333,20 +423,37 @@ fn text(r: &Report) -> String {
         "compile s",
     ];
     text += &table(&head, &r.variants.iter().map(cells).collect::<Vec<_>>());
-    for v in r.variants.iter().filter(|v| !v.kernels.is_empty()) {
-        let cells = |k: &KernelRow| {
-            vec![
-                k.kernel.clone(),
-                k.calls.to_string(),
-                format!("{:.2}", k.bytes as f64 / 1e6),
-                format!("{:.1}", k.us),
-                format!("{:.1}", k.gb_s),
-                format!("{:.1} %", 100.0 * k.share_of_step),
-            ]
-        };
-        text += &format!("\n{}, one decode step\n", v.name);
-        let head = ["kernel", "calls", "MB", "µs", "GB/s", "time"];
-        text += &table(&head, &v.kernels.iter().map(cells).collect::<Vec<_>>());
+    for v in r.variants.iter().filter(|v| !v.batches.is_empty()) {
+        text += &format!("\n{}, a token of each member of a batch\n", v.name);
+        text += &batch::text(&v.batches);
+    }
+    for v in &r.variants {
+        text += &kernels(&format!("{}, one decode step", v.name), &v.kernels);
+        if let Some(b) = v.batches.last() {
+            text += &kernels(
+                &format!("{}, one step of {} members", v.name, b.members),
+                &b.kernels,
+            );
+        }
     }
     text
+}
+
+/// A table of the kernels, if there are any.
+fn kernels(title: &str, rows: &[KernelRow]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let cells = |k: &KernelRow| {
+        vec![
+            k.kernel.clone(),
+            k.calls.to_string(),
+            format!("{:.2}", k.bytes as f64 / 1e6),
+            format!("{:.1}", k.us),
+            format!("{:.1}", k.gb_s),
+            format!("{:.1} %", 100.0 * k.share_of_step),
+        ]
+    };
+    let head = ["kernel", "calls", "MB", "µs", "GB/s", "time"];
+    format!("\n{title}\n") + &table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use rwkvc::compile::{Options, compile, graph, kernels, plan_model, programs};
+use rwkvc::compile::{Options, PROGRAMS, compile, graph, kernels, plan_model};
 use rwkvc::weights::weights;
 use rwkvc_backend_api::{Arch, Listing};
 use rwkvc_frontend::model::Model;
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     let model = options::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
-    options.programs = programs(&options.target);
+    options.programs = PROGRAMS.to_vec();
     match (options.target.arch, args.emit) {
         (Arch::Cuda, Emit::Obj | Emit::Asm) => {
             bail!("code for {} is PTX: give --emit ptx", options.target)

@@ -142,6 +142,8 @@ fn bench_reports_every_variant() {
         "4",
         "--threads",
         "1",
+        "--batch",
+        "3,1",
     ];
     let args = [
         "bench",
@@ -167,6 +169,18 @@ fn bench_reports_every_variant() {
         let kernels = v["kernels"].as_array().expect("kernels");
         let calls: u64 = kernels.iter().filter_map(|k| k["calls"].as_u64()).sum();
         assert_eq!(v["launches"], calls);
+        assert!(v["prefill_peak_share"].as_f64() > Some(0.0));
+        let batches = v["batches"].as_array().expect("batches");
+        let members: Vec<_> = batches.iter().map(|b| b["members"].as_u64()).collect();
+        assert_eq!(members, [Some(3), Some(1)]);
+        for b in batches {
+            assert_eq!(keys(&b["tokens"]), ["max", "median", "min"]);
+            for what in ["tokens_per_member", "factor", "roof_share", "peak_share"] {
+                assert!(b[what].as_f64() > Some(0.0), "{what}");
+            }
+            // Every weight once, as for one token alone.
+            assert_eq!(b["bytes_per_step"], v["bytes_per_token"]);
+        }
     }
     // Fusing is what makes one launch of many.
     assert!(variants[0]["launches"].as_u64() < variants[1]["launches"].as_u64());

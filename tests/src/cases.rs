@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rwkvc::backends;
+pub use rwkvc::compile::PROGRAMS;
 use rwkvc::compile::{Options, compile};
 use rwkvc::engine;
 use rwkvc::weights::weights;
@@ -16,9 +17,6 @@ use rwkvc_runtime::ArtifactWriter;
 use rwkvc_runtime::manifest::ProgramKind;
 
 use crate::interpret::Machine;
-
-/// All programs of a model.
-pub const PROGRAMS: [ProgramKind; 3] = [ProgramKind::Decode, ProgramKind::Prefill, ProgramKind::Score];
 
 /// A way to compile a model.
 #[derive(Clone)]

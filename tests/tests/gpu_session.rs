@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rwkvc::backends;
-use rwkvc::compile::{Options, compile, kernels, programs};
+use rwkvc::compile::{Options, PROGRAMS, compile, kernels};
 use rwkvc::weights::weights;
 use rwkvc_backend_api::{Listing, Target};
 use rwkvc_passes::pipeline::Selection;
@@ -33,7 +33,7 @@ fn demo_with(
         backend: backends::all()[0],
         passes: Selection::all(),
         fuel: None,
-        programs: programs(&target),
+        programs: PROGRAMS.to_vec(),
         target: target.clone(),
         probes: false,
         after_pass: &mut |_, _| {},

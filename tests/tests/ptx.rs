@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rwkvc::backends;
-use rwkvc::compile::{Options, kernels, plan_model, programs};
+use rwkvc::compile::{Options, PROGRAMS, kernels, plan_model};
 use rwkvc_backend_api::{Arch, Target};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
@@ -39,7 +39,7 @@ fn planned(model: &Model, target: &Target, passes: Selection) -> Plan {
         target: target.clone(),
         passes,
         fuel: None,
-        programs: programs(target),
+        programs: PROGRAMS.to_vec(),
         probes: false,
         after_pass: &mut |_, _| {},
     };

@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Opcode, Value, types};
 use rwkvc_backend_api::{Arch, LowerError};
-use rwkvc_ir::kernel::{Binary, Compare, Inst, Reg, Scalar, Type, Unary};
+use rwkvc_ir::kernel::{Binary, Compare, Inst, Reduction, Reg, Scalar, Type, Unary};
 
 use crate::emitter::Emitter;
 use crate::formats::{cast, choose, int16};
@@ -46,6 +46,11 @@ impl Emitter<'_, '_> {
                     .map(|lane| self.scalar(*lane))
                     .collect::<Result<_, _>>()?;
                 self.gather(ty, lanes)
+            }
+            Inst::Sums(all) => {
+                let sums = all.iter().map(|from| self.reduce(Reduction::Add, *from));
+                let sums = sums.collect::<Result<_, _>>()?;
+                self.gather(ty, sums)
             }
             Inst::Reduce(op, from) => vec![self.reduce(*op, *from)?],
             Inst::Load { buf, at, .. } => self.load(dest, *buf, at)?,

@@ -32,6 +32,7 @@ impl<'c> Emitter<'_, '_, 'c> {
             Inst::Splat(from, lanes) => self.splat(self.value(*from)?, Type { lanes: *lanes, ..ty }),
             Inst::Extract(from, lane) => self.lane(self.value(*from)?, *lane),
             Inst::Join(lanes) => self.join(lanes, ty),
+            Inst::Sums(all) => self.sums(all, ty),
             Inst::Reduce(op, from) => self.reduce(*op, *from),
             Inst::Load { buf, at, lanes } => self.load(*buf, at, *lanes),
             Inst::Words { buf, at, lanes } => self.words(*buf, at, *lanes),
@@ -82,7 +83,7 @@ impl<'c> Emitter<'_, '_, 'c> {
         }
     }
 
-    fn binary(
+    pub(crate) fn binary(
         &self,
         op: Binary,
         ty: Type,
@@ -153,7 +154,7 @@ impl<'c> Emitter<'_, '_, 'c> {
     }
 
     /// Scalars as lanes.
-    fn join(&self, lanes: &[Reg], ty: Type) -> Result<BasicValueEnum<'c>, Fault> {
+    pub(crate) fn join(&self, lanes: &[Reg], ty: Type) -> Result<BasicValueEnum<'c>, Fault> {
         let BasicTypeEnum::VectorType(vector_type) = self.ty(ty) else {
             return self.value(lanes[0]);
         };
@@ -179,7 +180,7 @@ impl<'c> Emitter<'_, '_, 'c> {
     }
 
     /// The upper half with the lower, until one lane is left.
-    fn reduce(&self, op: Reduction, from: Reg) -> Result<BasicValueEnum<'c>, Fault> {
+    pub(crate) fn reduce(&self, op: Reduction, from: Reg) -> Result<BasicValueEnum<'c>, Fault> {
         let mut ty = self.kernel.ty(from);
         let op = match op {
             Reduction::Add => Binary::Add,

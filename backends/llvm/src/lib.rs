@@ -28,6 +28,7 @@ mod machine;
 mod memory;
 mod merge;
 mod parallel;
+mod sums;
 mod walk;
 
 use std::collections::HashSet;

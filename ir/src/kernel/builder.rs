@@ -254,6 +254,14 @@ impl Builder {
         }
     }
 
+    /// The sums of the lanes of each of some registers, as the lanes of one.
+    pub fn sums(&mut self, all: Vec<Reg>) -> Reg {
+        match all[..] {
+            [one] => self.reduce_add(one),
+            _ => self.inst("sums", Inst::Sums(all)),
+        }
+    }
+
     /// Lanes of a register.
     pub fn lanes(&self, a: Reg) -> u32 {
         self.kernel.ty(a).lanes

@@ -280,6 +280,9 @@ pub enum Inst {
     Join(Vec<Reg>),
     /// All lanes combined into a scalar: the upper half with the lower, lane by lane, until one is left.
     Reduce(Reduction, Reg),
+    /// The sums of the lanes of each of some registers of one type, as the lanes of one register, from lane 0 on: each as
+    /// [`Inst::Reduce`] has it, with fewer instructions (F32).
+    Sums(Vec<Reg>),
     /// `lanes` consecutive elements from a position: F16, BF16 and F32 become F32, I8 and I32 become I32.
     Load {
         /// The buffer.

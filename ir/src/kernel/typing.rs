@@ -57,6 +57,10 @@ impl Kernel {
                 lanes: lanes.len() as u32,
                 ..ty
             }),
+            Inst::Sums(ref of) => of.first().and_then(|a| self.type_of(*a)).map(|ty| Type {
+                lanes: of.len() as u32,
+                ..ty
+            }),
             Inst::Words { lanes, .. } => Some(Type {
                 scalar: Scalar::I32,
                 lanes,

@@ -254,7 +254,7 @@ impl Inst {
             Inst::Address(at) | Inst::Load { at, .. } | Inst::Words { at, .. } => {
                 at.terms.iter().for_each(|&(reg, _)| f(reg))
             }
-            Inst::Join(lanes) => lanes.iter().copied().for_each(f),
+            Inst::Join(lanes) | Inst::Sums(lanes) => lanes.iter().copied().for_each(f),
             Inst::Copy(a)
             | Inst::Unary(_, a)
             | Inst::Splat(a, _)

@@ -1,9 +1,40 @@
-//! The buffers of a head's WKV-7 block.
+//! The heads of states, and the buffers of a head's WKV-7 block.
 
 use rwkvc_ir::graph::ops::Wkv7Block;
-use rwkvc_ir::kernel::Buf;
+use rwkvc_ir::kernel::{Buf, Extent};
 
-use super::Scope;
+use super::rows::by_token;
+use super::{Scope, Tensor};
+
+/// The heads of a state and the tokens that each sees.
+pub(super) struct Heads {
+    pub(super) count: i64,
+    /// Channels of a head.
+    pub(super) n: i64,
+    /// States: more than one in a batch.
+    pub(super) states: Extent,
+    /// Tokens of one state.
+    pub(super) tokens: Extent,
+}
+
+impl Heads {
+    pub(super) fn of(state: &Tensor, x: &Tensor) -> Heads {
+        let n = state.last();
+        let (states, each) = by_token(state.len());
+        let count = each / (n * n);
+        let in_batch = states != Extent::fixed(1);
+        let tokens = Extent {
+            fixed: x.len().fixed / (count * n),
+            per_token: x.len().per_token / (count * n),
+        };
+        Heads {
+            count,
+            n,
+            states,
+            tokens: if in_batch { Extent::fixed(1) } else { tokens },
+        }
+    }
+}
 
 /// The parameters of a `wkv7_block` kernel, in the order of its operands.
 pub(super) struct HeadBuffers {

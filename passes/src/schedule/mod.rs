@@ -13,7 +13,7 @@ mod head;
 mod math;
 mod rows;
 
-pub use cpu::roof_kernel;
+pub use cpu::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
 pub use gpu::{SAMPLER_WORDS, sample_kernel};
 
 use rwkvc_backend_api::Features;

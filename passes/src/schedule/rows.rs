@@ -1,9 +1,36 @@
-//! Rows of activations, weights and tables: how many there are, where they start, and what mixes two of them.
+//! Rows of activations, states, weights and tables: how many there are, where they start, and what mixes two of them.
 
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
 
 use super::{Tensor, at};
+
+/// How the rows of activations relate to those of the state.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Time {
+    /// Each row is the next token of its row of the state.
+    Step,
+    /// All rows are tokens of one state, one after the other.
+    Sequence,
+}
+
+impl Time {
+    pub(super) fn of(x: &Tensor, prev: &Tensor) -> Time {
+        if x.rows() == prev.rows() {
+            Time::Step
+        } else {
+            Time::Sequence
+        }
+    }
+}
+
+/// Splits a length into what counts tokens or members, and how much each has.
+pub(super) fn by_token(len: Extent) -> (Extent, i64) {
+    match len.as_fixed() {
+        Some(n) => (Extent::fixed(1), n),
+        None => (Extent::per_token(1), len.per_token),
+    }
+}
 
 /// The number of rows as a value.
 pub(super) fn count(b: &mut Builder, rows: Extent) -> Reg {

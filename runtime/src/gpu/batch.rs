@@ -4,6 +4,7 @@ use super::driver::Address;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
 use super::session::SessionError;
+use crate::batch::members::{Members, place};
 use crate::manifest::{ProgramKind, StateSlot};
 use crate::model::StepError;
 use crate::state::State;
@@ -13,8 +14,7 @@ use crate::state::State;
 pub struct GpuBatch {
     runner: Runner,
     program: usize,
-    capacity: usize,
-    members: usize,
+    members: Members,
 }
 
 impl GpuBatch {
@@ -27,19 +27,18 @@ impl GpuBatch {
         Ok(GpuBatch {
             runner,
             program,
-            capacity,
-            members: 0,
+            members: Members::none_of(capacity),
         })
     }
 
     /// How many members there are.
     pub fn members(&self) -> usize {
-        self.members
+        self.members.count
     }
 
     /// How many there may be.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.members.capacity
     }
 
     /// Adds a state; its number, which is the last.
@@ -47,19 +46,17 @@ impl GpuBatch {
     /// # Errors
     /// If the batch is full, the state is of another model, or the device fails.
     pub fn join(&mut self, state: &State) -> Result<usize, SessionError> {
-        if self.members == self.capacity {
-            return Err(SessionError::Full(self.capacity));
-        }
+        let member = self.members.next()?;
         state.belongs_to(self.runner.model().layout())?;
         let bytes: &[u8] = bytemuck::cast_slice(state.values());
         for slot in &self.runner.model().layout().slots {
             let (start, len) = place(slot);
-            let to = self.row(slot, self.members);
+            let to = self.row(slot, member);
             self.runner.driver().upload(to, &bytes[start..start + len])?;
         }
-        self.members += 1;
+        self.members.count += 1;
         self.runner.forget();
-        Ok(self.members - 1)
+        Ok(member)
     }
 
     /// Takes a member out; the last one gets its number.
@@ -67,23 +64,17 @@ impl GpuBatch {
     /// # Errors
     /// If there is no such member, no memory for its state, or the device fails.
     pub fn leave(&mut self, member: usize) -> Result<State, SessionError> {
-        let members = self.members;
-        if member >= members {
-            return Err(SessionError::Member {
-                slot: member,
-                members,
-            });
-        }
+        let last = self.members.last(member)?;
         let mut state = self.runner.model().new_state()?;
         for slot in &self.runner.model().layout().slots {
             let (start, len) = place(slot);
             let driver = self.runner.driver();
             driver.download(self.row(slot, member), &mut state.bytes_mut()[start..start + len])?;
-            if member != members - 1 {
-                driver.copy(self.row(slot, members - 1), self.row(slot, member), len as u64)?;
+            if member != last {
+                driver.copy(self.row(slot, last), self.row(slot, member), len as u64)?;
             }
         }
-        self.members -= 1;
+        self.members.count -= 1;
         self.runner.forget();
         Ok(state)
     }
@@ -93,10 +84,7 @@ impl GpuBatch {
     /// # Errors
     /// If there is not one token for each member or the model does not know one, or the device fails.
     pub fn step(&mut self, tokens: &[u32]) -> Result<&[f32], SessionError> {
-        let (found, members) = (tokens.len(), self.members);
-        if found != members {
-            return Err(SessionError::Tokens { found, members });
-        }
+        self.members.check_tokens(tokens)?;
         if tokens.is_empty() {
             return Err(StepError::NoTokens.into());
         }
@@ -107,22 +95,14 @@ impl GpuBatch {
 
     /// Where a member's row of a part of the state starts.
     fn row(&self, slot: &StateSlot, member: usize) -> Address {
-        let (start, len) = place(slot);
-        let offset = start as u64 * self.capacity as u64 + (member * len) as u64;
-        self.runner.state().offset(offset)
+        self.runner.state().offset(self.members.row(slot, member) as u64)
     }
-}
-
-/// The bytes of a part of one state: where it starts, and how many. The manifest's check bounds both.
-fn place(slot: &StateSlot) -> (usize, usize) {
-    (slot.offset as usize * 4, slot.shape.iter().product::<usize>() * 4)
 }
 
 impl std::fmt::Debug for GpuBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GpuBatch")
             .field("members", &self.members)
-            .field("capacity", &self.capacity)
             .finish_non_exhaustive()
     }
 }

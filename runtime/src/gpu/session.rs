@@ -3,6 +3,7 @@
 use super::error::GpuError;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
+use crate::batch::MemberError;
 use crate::manifest::ProgramKind;
 use crate::model::StepError;
 use crate::state::State;
@@ -17,25 +18,9 @@ pub enum SessionError {
     /// The device failed; the state is lost until it is set again.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// The batch has no room.
-    #[error("the batch is full: it was compiled for {0} states")]
-    Full(usize),
-    /// There is no such member.
-    #[error("there is no member {slot} in a batch of {members}")]
-    Member {
-        /// The one that was named.
-        slot: usize,
-        /// How many there are.
-        members: usize,
-    },
-    /// Each member takes one token.
-    #[error("{found} tokens for a batch of {members}: each member takes one")]
-    Tokens {
-        /// Tokens given.
-        found: usize,
-        /// How many members there are.
-        members: usize,
-    },
+    /// The members of a batch are others; nothing was done.
+    #[error(transparent)]
+    Members(#[from] MemberError),
 }
 
 impl From<crate::state::StateError> for SessionError {

@@ -185,9 +185,9 @@ impl Manifest {
         if !(1..=most).contains(&tokens) {
             return Err(program.error(format!("takes up to {tokens} tokens, expected 1 to {most}")));
         }
-        if program.kind == ProgramKind::Batch && !self.is_for_gpus() {
-            let arch = &self.target.arch;
-            return Err(program.error(format!("is for `{arch}`, but only GPUs run batches")));
+        let states = self.state_bytes(program);
+        if states > MAX_BUFFER {
+            return Err(program.error(format!("advances {states} bytes of states, more than any model")));
         }
         for probe in &program.probes {
             let bytes = probe.elements.at(tokens).and_then(|n| n.checked_mul(4));

@@ -122,7 +122,7 @@ impl Model {
     ) -> Result<(), StepError> {
         let (program, chunk) = self.check(ProgramKind::Score, workspace, state, tokens)?;
         for (i, tokens) in tokens.chunks(chunk).enumerate() {
-            workspace.run(program, state, tokens, None);
+            workspace.run(program, state.buffer_mut(), tokens, None);
             for (j, logits) in workspace.logits(tokens.len()).chunks(self.vocab()).enumerate() {
                 each(i * chunk + j, logits);
             }
@@ -142,14 +142,9 @@ impl Model {
         if tokens.is_empty() {
             return Err(StepError::NoTokens);
         }
-        if let Some(times) = &times {
-            let (found, expected) = (times.len(), self.manifest().programs[program].launches.len());
-            if found != expected {
-                return Err(StepError::Times { found, expected });
-            }
-        }
+        self.check_times(program, times.as_deref())?;
         for tokens in tokens.chunks(chunk) {
-            workspace.run(program, state, tokens, times.as_deref_mut());
+            workspace.run(program, state.buffer_mut(), tokens, times.as_deref_mut());
         }
         Ok(workspace.logits(1))
     }
@@ -166,12 +161,27 @@ impl Model {
             return Err(StepError::Workspace);
         }
         state.belongs_to(self.layout())?;
+        let program = self.program(kind)?;
+        StepError::check_tokens(tokens, self.vocab())?;
+        Ok(program)
+    }
+
+    /// The index of a program, and the most tokens it takes at once.
+    pub(crate) fn program(&self, kind: ProgramKind) -> Result<(usize, usize), StepError> {
         let programs = &self.manifest().programs;
         let program = programs
             .iter()
             .position(|p| p.kind == kind)
             .ok_or(StepError::Program(kind))?;
-        StepError::check_tokens(tokens, self.vocab())?;
         Ok((program, programs[program].max_tokens))
+    }
+
+    /// Checks that there is one place for each launch of a program.
+    pub(crate) fn check_times(&self, program: usize, times: Option<&[u64]>) -> Result<(), StepError> {
+        let expected = self.manifest().programs[program].launches.len();
+        match times.map(<[u64]>::len) {
+            Some(found) if found != expected => Err(StepError::Times { found, expected }),
+            _ => Ok(()),
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::toy::{CODE, bytes, manifest, reference, weights};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rwkvc_runtime::artifact::ArtifactError;
-use rwkvc_runtime::manifest::{Arg, Manifest};
+use rwkvc_runtime::manifest::{Arg, Manifest, ProgramKind};
 use rwkvc_runtime::{Artifact, ArtifactWriter, Model, WorkspaceOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -196,6 +196,24 @@ fn mutate(value: &mut serde_json::Value, random: &mut SmallRng) {
         }
         other => *other = 3.into(),
     }
+}
+
+/// Programs take no more memory than any model needs, whatever the number of states.
+#[test]
+fn a_batch_of_too_many_states_is_refused() {
+    let mut manifest = manifest();
+    let mut batch = manifest.programs[2].clone();
+    batch.kind = ProgramKind::Batch;
+    batch.launches.clear();
+    batch.max_tokens = 1 << 20;
+    manifest.state[0].shape = vec![1 << 20];
+    manifest.state[0].init = None;
+    manifest.programs = vec![batch];
+    let error = manifest.check().expect_err("4 TiB of states").to_string();
+    assert_eq!(
+        error,
+        "program `batch` advances 4398046511104 bytes of states, more than any model"
+    );
 }
 
 /// A manifest with a true hash may still say anything: what passes the check must not leave its buffers.

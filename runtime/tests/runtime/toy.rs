@@ -54,14 +54,14 @@ fn kernel(symbol: &str, grid: Size, params: &[(Size, Access)]) -> KernelInfo {
     }
 }
 
-fn program(kind: ProgramKind, max_tokens: usize) -> Program {
+pub(crate) fn program(kind: ProgramKind, max_tokens: usize) -> Program {
     let launch = |kernel, args: &[Arg], label: &str| Launch {
         kernel,
         args: args.to_vec(),
         weight_bytes: 0,
         label: label.into(),
     };
-    let head = if kind == ProgramKind::Score { 3 } else { 2 };
+    let head = if kind.has_all_logits() { 3 } else { 2 };
     Program {
         kind,
         max_tokens,

@@ -161,9 +161,6 @@ fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
                 continue;
             }
             for features in MACHINES {
-                if free == Free::Batch && features != Features::Gpu(GPU) {
-                    continue;
-                }
                 let shape = Shape {
                     name: "step",
                     graph: &graph,

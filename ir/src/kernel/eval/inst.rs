@@ -108,6 +108,11 @@ impl Run<'_, '_, '_> {
                     self.words[d + i] = self.words[self.at(*a, thread)];
                 }
             }
+            Inst::Sums(ref all) => {
+                for (i, &a) in all.iter().enumerate() {
+                    self.words[d + i] = self.reduce(Reduction::Add, a, thread);
+                }
+            }
             Inst::Reduce(op, a) => self.words[d] = self.reduce(op, a, thread),
             Inst::Load { buf, ref at, .. } => return self.load(dest, buf, at, lanes, thread),
             Inst::Words { buf, ref at, .. } => {

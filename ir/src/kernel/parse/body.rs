@@ -288,17 +288,21 @@ impl<'t> Parser<'t> {
             "fma" => Inst::Fma(self.register()?, self.comma_register()?, self.comma_register()?),
             "dot4" => Inst::Dot4(self.register()?, self.comma_register()?, self.comma_register()?),
             "select" => Inst::Select(self.register()?, self.comma_register()?, self.comma_register()?),
-            "join" => {
-                let mut lanes = vec![self.register()?];
-                while self.takes_sign(',') {
-                    lanes.push(self.register()?);
-                }
-                Inst::Join(lanes)
-            }
+            "join" => Inst::Join(self.registers()?),
+            "sums" => Inst::Sums(self.registers()?),
             "extract" => Inst::Extract(self.register()?, self.comma_number()?),
             "shuffle" => Inst::Shuffle(self.register()?, self.comma_number()?),
             _ => return refuse(at, Token::Word(word).to_string(), EXPECTED),
         })
+    }
+
+    /// One register or more, separated by commas.
+    fn registers(&mut self) -> Parsed<Vec<Reg>> {
+        let mut all = vec![self.register()?];
+        while self.takes_sign(',') {
+            all.push(self.register()?);
+        }
+        Ok(all)
     }
 
     /// A decimal number, `inf`, or bits.

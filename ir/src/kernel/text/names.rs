@@ -121,6 +121,10 @@ impl Names {
                 let lanes: Vec<&str> = lanes.iter().map(r).collect();
                 format!("join {}", lanes.join(", "))
             }
+            Inst::Sums(all) => {
+                let all: Vec<&str> = all.iter().map(r).collect();
+                format!("sums {}", all.join(", "))
+            }
             Inst::Reduce(op, a) => format!("{} {}", word(&REDUCTION, *op), r(a)),
             Inst::Load { buf, at, lanes } => {
                 format!("load{} {}[{}]", Suffix(*lanes), self.buf(*buf), self.affine(at))

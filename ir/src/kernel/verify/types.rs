@@ -168,6 +168,12 @@ impl Reporter<'_> {
                     self.exactly(lane, self.ty(lanes[0])?)?;
                 }
             }
+            Inst::Sums(ref all) => {
+                for &a in all {
+                    self.of(a, &[F32])?;
+                    self.exactly(a, self.ty(all[0])?)?;
+                }
+            }
             Inst::Reduce(_, a) => _ = self.of(a, &[F32, I32])?,
             Inst::Load { buf, ref at, .. } => {
                 self.dtype(buf)?;

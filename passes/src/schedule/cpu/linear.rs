@@ -1,20 +1,22 @@
 //! Products of activations with weight matrices, and everything that rides along in their epilogue.
 //!
 //! Decode reads every weight once, so it is bound by memory: a task reads four rows a quarter of the matrix apart,
-//! four concurrent streams, each prefetched a few lines ahead. Prefill computes tiles of tokens × outputs whose
-//! accumulators stay in registers.
+//! four concurrent streams, each prefetched a few lines ahead. Products with several tokens, of one state or of a batch,
+//! are computed in tiles of tokens × outputs whose accumulators stay in registers. Few tokens are bound by memory still:
+//! their tiles have all of them, so that each weight is read and converted once.
 //!
-//! Dot products end as scalars. Where an expensive function follows, a task computes enough of them to apply it to whole
-//! vectors.
+//! For one token dot products end as scalars. Where an expensive function follows, and for many tokens, a task computes
+//! enough of them to add up their lanes together and to apply what follows to whole vectors.
 
 mod dot;
 mod packed;
 mod panels;
 mod skip;
 
+use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, LoopKind, Reg};
 
 use dot::Dot;
 use packed::Packed;
@@ -49,7 +51,7 @@ pub(super) fn linear_group(
     if rows == Extent::fixed(1) {
         decode(&mut s, &all)
     } else {
-        prefill(&mut s, &all, rows)
+        many_tokens(&mut s, &all, rows)
     }
     vec![s.finish()]
 }
@@ -57,6 +59,19 @@ pub(super) fn linear_group(
 /// Blocks of `block` outputs, the last perhaps not full.
 fn n_blocks(outputs: i64, block: i64) -> i64 {
     (outputs + block - 1) / block
+}
+
+/// Tasks of each member: blocks of its outputs, or what its codes say.
+fn tasks(
+    members: &[Buffers<'_>],
+    packed: &[Option<Packed<'_>>],
+    block: impl Fn(&Buffers<'_>) -> i64,
+) -> Vec<i64> {
+    let of = |(m, packed): (&Buffers<'_>, &Option<Packed<'_>>)| match packed {
+        Some(packed) => packed.tasks(),
+        None => n_blocks(m.outputs, block(m)),
+    };
+    members.iter().zip(packed).map(of).collect()
 }
 
 /// Gives a task its part of `0..outputs` in blocks: `body(builder, first, count)`. The last task of a member may have a
@@ -85,8 +100,15 @@ fn in_blocks(
     }
 }
 
+/// Bytes of a cache line.
+const LINE: i64 = 64;
+
 /// Rows that a decode task reads at once.
 const STREAMS: i64 = 4;
+
+/// How far ahead a decode task asks for lines of each row, in bytes: what was fastest over matrices far larger than the
+/// caches.
+const PREFETCH_BYTES: i64 = 512;
 
 /// One token. A task is four far rows of one member's matrix, or as many near rows as there are lanes if a vector
 /// function follows: such matrices are the small, low-rank ones.
@@ -97,35 +119,32 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
     } else {
         1
     };
-    let prefetch = s.features.prefetch;
+    let ahead = |b: &Builder, w: Buf| PREFETCH_BYTES / b.dtype(w).size() as i64;
+    let is_prefetched = s.features.prefetch;
     let near = Tile {
         rows: 1,
         outputs: STREAMS,
         lanes,
         unroll,
-        prefetch,
+        ahead: None,
     };
     let near_block = i64::from(lanes).max(STREAMS);
     let block = |m: &Buffers<'_>| if m.is_curved() { near_block } else { STREAMS };
     let packed: Vec<Option<Packed<'_>>> = members.iter().map(|m| Packed::of(m, s.features)).collect();
-    let tasks: Vec<i64> = members
-        .iter()
-        .zip(&packed)
-        .map(|(m, p)| {
-            p.as_ref()
-                .map_or_else(|| n_blocks(m.outputs, block(m)), Packed::tasks)
-        })
-        .collect();
-    let sums = s.b.private("sums", near_block.max(packed::sums(&packed)));
+    let tasks = tasks(members, &packed, |m| block(m));
+    let sums = s.b.private("sums", near.sums().max(packed::sums(&packed)));
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {
             if let Some(p) = &packed[m] {
                 return p.tile(b, &own, &Affine::from(0), 1, sums);
             }
             let m = &members[m];
+            let ahead = is_prefetched.then(|| ahead(b, m.w));
             if m.is_curved() {
+                let near = Tile { ahead, ..near };
                 return in_blocks(b, own, m.outputs, near_block, &|b, first, outputs| {
-                    m.tiles(b, sums, Affine::from(0), first, outputs, near);
+                    let stored = (m.w, first.clone());
+                    m.tiles(b, &stored, sums, Affine::from(0), (first, outputs), near);
                 });
             }
             let quarter = m.outputs / STREAMS;
@@ -139,14 +158,7 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
                 });
                 let rows: Vec<Affine> = far.collect();
                 let starts: Vec<Affine> = rows.iter().map(|r| r.clone() * m.inputs).collect();
-                let dot = Dot {
-                    x: m.x,
-                    w: m.w,
-                    n: m.inputs,
-                    lanes,
-                    unroll,
-                    prefetch,
-                };
+                let dot = m.dot(m.w, Tile { ahead, ..near });
                 let sums = dot.emit(b, &[Affine::from(0)], &starts);
                 for (row, sum) in rows.into_iter().zip(&sums[0]) {
                     m.epilogue(b, row.clone(), row, *sum);
@@ -167,104 +179,224 @@ struct Tile {
     lanes: u32,
     /// Independent accumulators for each output of each token.
     unroll: i64,
-    /// Whether the weights come from memory rather than from a cache.
-    prefetch: bool,
+    /// How many weights ahead lines are asked for, if the weights come from memory rather than from a cache.
+    ahead: Option<i64>,
 }
 
-/// Tiles of outputs that a prefill task computes for all tokens: as many as make whole vectors of outputs.
-const TILES_A_TASK: i64 = 8;
+impl Tile {
+    /// Room for the lanes of the sums of a vector of outputs.
+    fn sums(&self) -> i64 {
+        self.rows * i64::from(self.lanes) * i64::from(self.lanes)
+    }
+}
+
+/// Outputs of a task for many tokens.
+const BLOCK: i64 = 32;
+
+/// Tokens up to which a product is bound by reading the matrix.
+const FEW_TOKENS: i64 = 16;
+
+/// The shapes of tiles for many tokens: what fits the registers together with a vector of weights an output and one of
+/// inputs.
+struct Tiles {
+    /// For many tokens: as near to a square as can be, since both sides come from a cache.
+    square: Tile,
+    /// For few, and for what is left over: as many tokens as can be, since each weight costs more than an input.
+    tall: Tile,
+}
+
+impl Tiles {
+    fn of(features: &CpuFeatures) -> Tiles {
+        let (square, tall) = match features.vector_registers >= 32 {
+            true => ((6, 4), (8, 2)),
+            false => ((6, 2), (6, 2)),
+        };
+        let tile = |(rows, outputs)| Tile {
+            rows,
+            outputs,
+            lanes: features.f32_lanes,
+            unroll: 1,
+            ahead: None,
+        };
+        Tiles {
+            square: tile(square),
+            tall: tile(tall),
+        }
+    }
+}
 
 /// Many tokens: a task is a few tiles of one member's outputs, for all tokens.
-fn prefill(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
-    // Accumulators, one x vector a token and a converted weight vector share the registers.
-    let (rows, outputs) = if s.features.vector_registers >= 32 {
-        (4, 6)
-    } else {
-        (4, 2)
-    };
-    let tile = Tile {
-        rows,
-        outputs,
-        lanes: s.lanes(),
-        unroll: 1,
-        prefetch: false,
-    };
-    let block = tile.outputs * TILES_A_TASK;
+fn many_tokens(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
+    let Tiles { square, tall } = Tiles::of(s.features);
     let packed: Vec<Option<Packed<'_>>> = members.iter().map(|m| Packed::of(m, s.features)).collect();
-    let tasks: Vec<i64> = members
-        .iter()
-        .zip(&packed)
-        .map(|(m, p)| {
-            p.as_ref()
-                .map_or_else(|| n_blocks(m.outputs, block), Packed::tasks)
-        })
-        .collect();
-    let sums =
-        s.b.private("sums", (tile.rows * block).max(packed::sums(&packed)));
+    let tasks = tasks(members, &packed, |_| BLOCK);
+    let room = tall.sums().max(square.sums());
+    let sums = s.b.private("sums", room.max(packed::sums(&packed)));
+    let is_prefetched = s.features.prefetch;
+    let spread = members.iter().filter(|m| is_spread(&s.b, m));
+    let spread = spread.map(|m| BLOCK * m.inputs).max();
+    let spread = spread.map(|len| s.b.private("weights", len));
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
         let n_rows = rows::count(b, n_rows);
-        let height = b.index(tile.rows);
-        let row_tiles = b.binary(Binary::Div, n_rows, height);
+        let few = b.index(FEW_TOKENS + 1);
+        let is_few = b.less(n_rows, few);
+        let [zero, height] = [0, square.rows].map(|n| b.index(n));
+        let squares = b.binary(Binary::Div, n_rows, height);
+        let squares = b.inst("squares", Inst::Select(is_few, zero, squares));
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {
             if let Some(p) = &packed[m] {
                 return packed::many(b, p, &own, (n_rows, sums));
             }
             let m = &members[m];
-            in_blocks(b, own, m.outputs, block, &|b, first, outputs| {
-                b.serial("tile", 0, row_tiles, |b, t| {
-                    m.tiles(b, sums, at(t, tile.rows), first.clone(), outputs, tile);
+            // The next tile's weights, which lie behind this one's.
+            let ahead = is_prefetched.then_some(tall.outputs * m.inputs);
+            in_blocks(b, own, m.outputs, BLOCK, &|b, first, outputs| {
+                let stored = (m.w, first.clone());
+                let near = match spread.filter(|_| is_spread(b, m)) {
+                    None => stored.clone(),
+                    Some(spread) => {
+                        let [none, all] = [0, outputs].map(|n| b.index(n));
+                        let spread_rows = b.inst("spread", Inst::Select(is_few, none, all));
+                        b.serial("output", 0, spread_rows, |b, j| {
+                            math::over(b, m.inputs, square.lanes, |b, k, lanes| {
+                                let w = b.load("w", m.w, (first.clone() + j) * m.inputs + k, lanes);
+                                b.store(spread, at(j, m.inputs) + k, w);
+                            });
+                        });
+                        (spread, Affine::default())
+                    }
+                };
+                b.serial("tile", 0, squares, |b, t| {
+                    let row = at(t, square.rows);
+                    m.tiles(b, &near, sums, row, (first.clone(), outputs), square);
                 });
-                let done = b.address("done", at(row_tiles, tile.rows));
-                b.serial("row", done, n_rows, |b, t| {
-                    let one = Tile { rows: 1, ..tile };
-                    m.tiles(b, sums, Affine::from(t), first.clone(), outputs, one);
+                let done = b.address("done", at(squares, square.rows));
+                in_tiles(b, done, n_rows, tall.rows, &|b, row, rows| {
+                    let tile = Tile { rows, ahead, ..tall };
+                    m.tiles(b, &stored, sums, row, (first.clone(), outputs), tile);
                 });
             });
         });
     });
 }
 
-/// A member as a thread computes it.
-trait Tiles {
-    fn tiles(&self, b: &mut Builder, sums: Buf, row: Affine, first: Affine, outputs: i64, size: Tile);
+/// Runs `body(builder, first, count)` over `start..end`: `most` at a time, and what is left over at once, so that few make
+/// as much of each weight as they can.
+fn in_tiles(b: &mut Builder, start: Reg, end: Reg, most: i64, body: &dyn Fn(&mut Builder, Affine, i64)) {
+    let left = b.inst("left", Inst::Binary(Binary::Sub, end, start));
+    let height = b.index(most);
+    let whole = b.binary(Binary::Div, left, height);
+    let whole_end = b.address("whole_end", Affine::from(start) + at(whole, most));
+    let last = b.address("last", Affine::from(end) - (most - 1));
+    b.for_loop(LoopKind::Serial, "row", start, last, most, |b, row| {
+        body(b, row.into(), most);
+    });
+    rest(b, whole_end, end, (1, most), body);
 }
 
-impl Tiles for Buffers<'_> {
-    /// The tokens of a tile from `row` on × `outputs` outputs from `first` on: tile after tile into `sums`, then the
-    /// epilogue on whole vectors.
-    fn tiles(&self, b: &mut Builder, sums: Buf, row: Affine, first: Affine, outputs: i64, size: Tile) {
-        let row_at = |i: i64, n: i64| (row.clone() + i) * n;
-        let tile = |b: &mut Builder, column: Affine, width: i64| {
-            let xs: Vec<Affine> = (0..size.rows).map(|i| row_at(i, self.inputs)).collect();
-            let output = first.clone() + column.clone();
-            let ws: Vec<Affine> = (0..width).map(|j| (output.clone() + j) * self.inputs).collect();
-            let dot = Dot {
-                x: self.x,
-                w: self.w,
-                n: self.inputs,
-                lanes: size.lanes,
-                unroll: size.unroll,
-                prefetch: size.prefetch,
+/// Runs `body` at once for `start..end`, which are from `count` to `most - 1`, or none.
+fn rest(
+    b: &mut Builder,
+    start: Reg,
+    end: Reg,
+    (count, most): (i64, i64),
+    body: &dyn Fn(&mut Builder, Affine, i64),
+) {
+    if count == most {
+        return;
+    }
+    let run = |b: &mut Builder| {
+        let last = b.address("last", Affine::from(end) - (count - 1));
+        b.for_loop(LoopKind::Serial, "row", start, last, count, |b, row| {
+            body(b, row.into(), count);
+        });
+    };
+    if count + 1 == most {
+        return run(b);
+    }
+    let next = b.address("next", Affine::from(start) + (count + 1));
+    let is_last = b.less(end, next);
+    b.if_else(is_last, run, |b| rest(b, start, end, (count + 1, most), body));
+}
+
+/// Inputs up to which the weights of a task are kept as f32 for its many tokens: they stay in the second cache.
+const SPREAD: i64 = 4096;
+
+/// Whether many tokens read the weights of a member as f32: those of 16 bits, so that each is converted once.
+fn is_spread(b: &Builder, m: &Buffers<'_>) -> bool {
+    m.quantized.is_none() && b.dtype(m.w) != DType::F32 && m.inputs <= SPREAD
+}
+
+/// Where weights are: a buffer, and the row of the first output.
+type Weights = (Buf, Affine);
+
+/// A member as a thread computes it.
+trait Tiled {
+    fn dot(&self, w: Buf, size: Tile) -> Dot;
+
+    fn tiles(&self, b: &mut Builder, w: &Weights, sums: Buf, row: Affine, outputs: (Affine, i64), size: Tile);
+}
+
+impl Tiled for Buffers<'_> {
+    fn dot(&self, w: Buf, size: Tile) -> Dot {
+        Dot {
+            x: self.x,
+            w,
+            n: self.inputs,
+            lanes: size.lanes,
+            unroll: size.unroll,
+            prefetch: size.ahead,
+        }
+    }
+
+    /// The tokens of a tile from `row` on × some outputs from the first on, as many at once as make a vector: tile after
+    /// tile into `sums`, whose lanes are then added up, and the epilogue.
+    fn tiles(
+        &self,
+        b: &mut Builder,
+        (w, first_row): &Weights,
+        sums: Buf,
+        row: Affine,
+        (first, outputs): (Affine, i64),
+        size: Tile,
+    ) {
+        let lanes = i64::from(size.lanes);
+        let group = |b: &mut Builder, start: Affine, count: i64| {
+            let width = self.dot(*w, size).width();
+            let place = |i: i64, j: Affine| (j + i * count) * i64::from(width);
+            let tile = |b: &mut Builder, column: Affine, n: i64| {
+                let xs: Vec<Affine> = (0..size.rows).map(|i| (row.clone() + i) * self.inputs).collect();
+                let weights = first_row.clone() + start.clone() + column.clone();
+                let ws: Vec<Affine> = (0..n).map(|j| (weights.clone() + j) * self.inputs).collect();
+                let place = |i: i64, j: i64| place(i, column.clone() + j);
+                self.dot(*w, size).leave(b, &xs, &ws, (sums, &place));
             };
-            for (i, row) in (0..).zip(dot.emit(b, &xs, &ws)) {
-                for (j, sum) in (0..).zip(row) {
-                    b.store(sums, column.clone() + (i * outputs + j), sum);
-                }
+            let (whole, n) = (count / size.outputs, size.outputs);
+            if whole > 0 {
+                b.serial("column", 0, whole, |b, c| tile(b, at(c, n), n));
             }
-        };
-        let (whole, width) = (outputs / size.outputs, size.outputs);
-        if whole > 0 {
-            b.serial("column", 0, whole, |b, c| tile(b, at(c, width), width));
-        }
-        if outputs % width > 0 {
-            tile(b, Affine::from(whole * width), outputs % width);
-        }
-        for i in 0..size.rows {
-            math::over(b, outputs, size.lanes, |b, j, lanes| {
-                let sum = b.load("sum", sums, Affine::from(j) + i * outputs, lanes);
-                let channel = first.clone() + j;
-                self.epilogue(b, channel.clone(), row_at(i, self.outputs) + channel, sum);
+            if count % n > 0 {
+                tile(b, Affine::from(whole * n), count % n);
+            }
+            b.serial("row", 0, size.rows, |b, i| {
+                math::over(b, count, size.lanes, |b, j, l| {
+                    let from = at(i, count * i64::from(width)) + at(j, i64::from(width));
+                    let all = (0..i64::from(l))
+                        .map(|k| b.load("sum", sums, from.clone() + k * i64::from(width), width))
+                        .collect();
+                    let sum = b.sums(all);
+                    let channel = first.clone() + start.clone() + j;
+                    let position = (row.clone() + i) * self.outputs + channel.clone();
+                    self.epilogue(b, channel, position, sum);
+                });
             });
+        };
+        let (whole, rest) = (outputs / lanes, outputs % lanes);
+        if whole > 0 {
+            b.serial("group", 0, whole, |b, g| group(b, at(g, lanes), lanes));
+        }
+        if rest > 0 {
+            group(b, Affine::from(whole * lanes), rest);
         }
     }
 }

@@ -7,7 +7,7 @@ use rwkvc_ir::quantized::{Format, GROUP, INT8_ZERO};
 
 use crate::plan::Part;
 
-use super::super::rows;
+use super::super::rows::{self, Time, by_token};
 use super::norm::statistics;
 use super::{Scheduled, Scope, Tensor, at, math};
 
@@ -88,21 +88,25 @@ fn embed_quantized(
     vec![s.finish()]
 }
 
-/// The rows of the last token.
+/// The rows of the last token: in a batch, the only one of each state. A task is the token of one state.
 pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
-    let n = results[0].len().fixed;
+    let (all, kept) = (operands[0].len(), results[0].len());
+    let (states, n) = by_token(kept);
     let mut s = Scope::new(&format!("last_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));
     let lanes = s.lanes();
     let rows = Extent {
-        fixed: operands[0].len().fixed / n,
-        per_token: operands[0].len().per_token / n,
+        fixed: all.fixed / n,
+        per_token: all.per_token / n,
     };
-    s.b.parallel("task", Extent::fixed(1), |b, _| {
-        let start = rows::last_row(b, rows, n);
+    s.b.parallel("state", states, |b, state| {
+        let start = match all == kept {
+            true => at(state, n),
+            false => rows::last_row(b, rows, n),
+        };
         math::over(b, n, lanes, |b, i, l| {
             let x = b.load("x", x, start.clone() + i, l);
-            b.store(y, i, x);
+            b.store(y, at(state, n) + i, x);
         });
     });
     vec![s.finish()]
@@ -111,9 +115,31 @@ pub(super) fn last(operands: &[Tensor], results: &[Tensor], features: &CpuFeatur
 /// What a token shift makes of each element: `emit(builder, now, before, channel, position)`.
 type Emit<'f> = &'f mut dyn FnMut(&mut Builder, Reg, Reg, &Affine, Affine);
 
-/// Walks the tokens channel by channel and leaves the last token in `prev`. A task is some channels of all tokens, so
-/// the old value of `prev` is read before the new one is written.
-fn shift(s: &mut Scope<'_>, x: Buf, prev: Buf, rows: Extent, n: i64, emit: Emit<'_>) {
+/// Gives each element and the one before it to `emit`, and leaves the last token in `prev`.
+fn shift(s: &mut Scope<'_>, operands: &[Tensor], (x, prev): (Buf, Buf), emit: Emit<'_>) {
+    let (n, rows) = (operands[0].last(), operands[0].rows());
+    match Time::of(&operands[0], &operands[1]) {
+        Time::Step => shift_rows(s, x, prev, rows, n, emit),
+        Time::Sequence => shift_channels(s, x, prev, rows, n, emit),
+    }
+}
+
+/// A task is a row, the only token of its state.
+fn shift_rows(s: &mut Scope<'_>, x: Buf, prev: Buf, rows: Extent, n: i64, emit: Emit<'_>) {
+    let lanes = s.lanes();
+    s.b.parallel("row", rows, |b, row| {
+        math::over(b, n, lanes, |b, i, l| {
+            let position = at(row, n) + i;
+            let now = b.load("now", x, position.clone(), l);
+            let before = b.load("before", prev, position.clone(), l);
+            emit(b, now, before, &Affine::from(i), position.clone());
+            b.store(prev, position, now);
+        });
+    });
+}
+
+/// A task is some channels of all tokens, so the old value of `prev` is read before the new one is written.
+fn shift_channels(s: &mut Scope<'_>, x: Buf, prev: Buf, rows: Extent, n: i64, emit: Emit<'_>) {
     let lanes = s.lanes();
     let tasks = (n / CHANNELS).max(1);
     let mut channels = |b: &mut Builder, first: Affine, count: i64| {
@@ -153,14 +179,9 @@ pub(super) fn token_shift(operands: &[Tensor], results: &[Tensor], features: &Cp
     let n = operands[0].last();
     let mut s = Scope::new(&format!("token_shift_{n}"), operands, results, features);
     let (x, prev, y) = (s.read("x", 0), s.update("prev", 1), s.write("y", 0));
-    shift(
-        &mut s,
-        x,
-        prev,
-        operands[0].rows(),
-        n,
-        &mut |b, _, before, _, position| b.store(y, position, before),
-    );
+    shift(&mut s, operands, (x, prev), &mut |b, _, before, _, position| {
+        b.store(y, position, before)
+    });
     vec![s.finish()]
 }
 
@@ -174,10 +195,8 @@ pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &CpuF
     let y: Vec<Buf> = (0..mixes).map(|i| s.write("y", i)).collect();
     shift(
         &mut s,
-        x,
-        prev,
-        operands[0].rows(),
-        n,
+        operands,
+        (x, prev),
         &mut |b, now, before, channel, position| {
             rows::interpolate(b, now, before, &mix, &y, channel, &position);
         },
@@ -187,8 +206,8 @@ pub(super) fn shift_mix(operands: &[Tensor], results: &[Tensor], features: &CpuF
 
 /// `norm_shift_mix`: layer norm, token shift and mixes in one pass over the activations.
 ///
-/// With one token this is one task. With many, a task is one token, which normalises the token before once more rather
-/// than wait for it; a second kernel leaves the last token in the state when all tasks have read it.
+/// A task is one row. If all are of one state, it normalises the token before once more rather than wait for it, and a
+/// second kernel leaves the last token in the state when all tasks have read it.
 pub(super) fn norm_shift_mix(
     eps: f64,
     operands: &[Tensor],
@@ -200,8 +219,8 @@ pub(super) fn norm_shift_mix(
     let mixes = operands.len() - 4;
     let mut s = Scope::new(&format!("norm_shift_mix{mixes}_{n}"), operands, results, features);
     let (x, weight, bias) = (s.read("x", 0), s.read("weight", 1), s.read("bias", 2));
-    let one_token = rows == Extent::fixed(1);
-    let prev = if one_token {
+    let time = Time::of(&operands[0], &operands[3]);
+    let prev = if time == Time::Step {
         s.update("prev", 3)
     } else {
         s.read("prev", 3)
@@ -218,22 +237,23 @@ pub(super) fn norm_shift_mix(
     s.b.parallel("row", rows, |b, row| {
         let start = at(row, n);
         let now_stats = statistics(b, x, &start, n, eps, lanes);
-        let from_state = |b: &mut Builder| {
+        let from_state = |b: &mut Builder, state: Affine| {
             math::over(b, n, lanes, |b, i, l| {
                 let now = norm_at(b, &now_stats, start.clone() + i, i, l);
-                let before = b.load("before", prev, i, l);
+                let before = b.load("before", prev, state.clone() + i, l);
                 rows::interpolate(b, now, before, &mix, &y, &Affine::from(i), &(start.clone() + i));
-                if one_token {
-                    b.store(prev, i, now);
+                if time == Time::Step {
+                    b.store(prev, state.clone() + i, now);
                 }
             });
         };
-        if one_token {
-            return from_state(b);
+        if time == Time::Step {
+            return from_state(b, start.clone());
         }
         let one = b.index(1);
         let first = b.less(row, one);
-        b.if_else(first, from_state, |b| {
+        let first_token = |b: &mut Builder| from_state(b, Affine::default());
+        b.if_else(first, first_token, |b| {
             let earlier = start.clone() - n;
             let before_stats = statistics(b, x, &earlier, n, eps, lanes);
             math::over(b, n, lanes, |b, i, l| {
@@ -244,7 +264,7 @@ pub(super) fn norm_shift_mix(
         });
     });
     let mut kernels = vec![s.finish()];
-    if !one_token {
+    if time == Time::Sequence {
         kernels.push(last_norm(eps, operands, results, features));
     }
     kernels

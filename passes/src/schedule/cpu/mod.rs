@@ -8,7 +8,7 @@ mod quantize;
 mod roof;
 mod wkv;
 
-pub use roof::roof_kernel;
+pub use roof::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
 
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::graph::ops::{Member, Op};

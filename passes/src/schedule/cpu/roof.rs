@@ -1,4 +1,4 @@
-//! The memory roof: a kernel that only reads, to measure what reading costs at best.
+//! The roofs: a kernel that only reads and one that only multiplies and adds, to measure what each costs at best.
 
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::DType;
@@ -46,6 +46,37 @@ pub fn roof_kernel(tasks: i64, prefetch: bool, features: &CpuFeatures) -> Kernel
         );
         let (a, c) = (b.add(sums[0], sums[1]), b.add(sums[2], sums[3]));
         let sum = b.add(a, c);
+        let sum = b.reduce_add(sum);
+        b.store(y, task, sum);
+    });
+    b.finish()
+}
+
+/// Sums of a task of [`peak_kernel`]: enough to keep the units busy that have begun a product and not ended it.
+const SUMS: i64 = 12;
+
+/// Products that a task of [`peak_kernel`] adds to each sum.
+const PRODUCTS: i64 = 8192;
+
+/// Operations of a task of [`peak_kernel`] for each lane of the target's vectors: products and sums count one each.
+pub const PEAK_FLOPS_OF_A_LANE: i64 = 2 * SUMS * PRODUCTS;
+
+/// The arithmetic roof: products and sums of registers in as many lanes as the target has. Parameter: a result of each task
+/// `[tasks]`.
+pub fn peak_kernel(tasks: i64, features: &CpuFeatures) -> Kernel {
+    let lanes = features.f32_lanes;
+    let mut b = Builder::new("peak");
+    let y = b.param("y", DType::F32, Extent::fixed(tasks), Access::Write);
+    b.parallel("task", Extent::fixed(tasks), |b, task| {
+        // The sums tend to 2.
+        let (half, one) = (b.float(0.5, lanes), b.float(1.0, lanes));
+        let sums: Vec<Reg> = (0..SUMS).map(|_| b.var("sum", one)).collect();
+        b.serial("i", 0, PRODUCTS, |b, _| {
+            for &sum in &sums {
+                b.set(sum, Inst::Fma(sum, half, one));
+            }
+        });
+        let sum = sums[1..].iter().fold(sums[0], |a, &c| b.add(a, c));
         let sum = b.reduce_add(sum);
         b.store(y, task, sum);
     });

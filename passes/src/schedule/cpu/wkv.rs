@@ -1,13 +1,13 @@
 //! The WKV-7 recurrence: alone, and with everything of a head around it.
 //!
-//! A task is one head over all tokens; its state `S[value][key]` is updated in place, row by row.
+//! A task is one head of one state over all its tokens; `S[value][key]` is updated in place, row by row.
 
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::graph::ops::Wkv7Block;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
 
-use super::super::head::HeadBuffers;
+use super::super::head::{HeadBuffers, Heads};
 use super::norm::statistics;
 use super::{Scheduled, Scope, Tensor, at, math};
 
@@ -60,17 +60,17 @@ fn step(b: &mut Builder, state: Row, n: i64, lanes: u32, s: &Step) {
 
 /// `wkv7`: the recurrence alone.
 pub(super) fn wkv7(operands: &[Tensor], results: &[Tensor], features: &CpuFeatures) -> Vec<Scheduled> {
-    let n = operands[1].last();
-    let (n_heads, rows) = heads(&operands[0], &operands[1], n);
+    let heads = Heads::of(&operands[0], &operands[1]);
+    let n = heads.n;
     let mut s = Scope::new(&format!("wkv7_{n}"), operands, results, features);
     let state = s.update("state", 0);
     let [r, w, k, v, a, b_] =
         [("r", 1), ("w", 2), ("k", 3), ("v", 4), ("a", 5), ("b", 6)].map(|(x, i)| s.read(x, i));
     let y = s.write("y", 1);
     let lanes = s.lanes();
-    s.b.parallel("head", Extent::fixed(n_heads), |b, head| {
-        b.serial("t", 0, rows, |b, t| {
-            let here = |buf| Row(buf, at(t, n_heads * n) + at(head, n));
+    s.b.parallel("head", heads.tasks(), |b, head| {
+        b.serial("t", 0, heads.tokens, |b, t| {
+            let here = |buf| Row(buf, at(t, heads.count * n) + at(head, n));
             let [decay, k, v, a, b_, r, y] = [w, k, v, a, b_, r, y].map(here);
             step(
                 b,
@@ -92,17 +92,15 @@ pub(super) fn wkv7(operands: &[Tensor], results: &[Tensor], features: &CpuFeatur
     vec![s.finish()]
 }
 
-/// Heads and tokens, from the state and a tensor of `n`-channel heads.
-fn heads(state: &Tensor, x: &Tensor, n: i64) -> (i64, Extent) {
-    let n_heads = state.len().fixed / (n * n);
-    let len = x.len();
-    (
-        n_heads,
+impl Heads {
+    /// One for each head of each state. States have one token each if there are several, so that heads and rows of
+    /// activations are counted alike.
+    fn tasks(&self) -> Extent {
         Extent {
-            fixed: len.fixed / (n_heads * n),
-            per_token: len.per_token / (n_heads * n),
-        },
-    )
+            fixed: self.states.fixed * self.count,
+            per_token: self.states.per_token * self.count,
+        }
+    }
 }
 
 /// `wkv7_block`: decay, key normalisation, value residual, recurrence, group norm, bonus and gate of a head.
@@ -112,8 +110,8 @@ pub(super) fn wkv7_block(
     results: &[Tensor],
     features: &CpuFeatures,
 ) -> Vec<Scheduled> {
-    let n = operands[0].last();
-    let (n_heads, rows) = heads(&operands[0], &operands[1], n);
+    let heads = Heads::of(&operands[0], &operands[1]);
+    let n = heads.n;
     let mut s = Scope::new(&format!("wkv7_block_{n}"), operands, results, features);
     let HeadBuffers {
         state,
@@ -135,10 +133,14 @@ pub(super) fn wkv7_block(
         ["decay", "key", "value", "remove", "replace", "y_head"]
             .map(|name| Row(s.b.private(name, n), Affine::default()));
     let lanes = s.lanes();
-    s.b.parallel("head", Extent::fixed(n_heads), |b, head| {
-        b.serial("t", 0, rows, |b, t| {
-            let here = |buf| Row(buf, at(t, n_heads * n) + at(head, n));
-            let weight = |buf| Row(buf, at(head, n));
+    s.b.parallel("head", heads.tasks(), |b, head| {
+        let of_state = match heads.states.as_fixed() {
+            Some(_) => head,
+            None => b.div_rem(head, heads.count).1,
+        };
+        b.serial("t", 0, heads.tokens, |b, t| {
+            let here = |buf| Row(buf, at(t, heads.count * n) + at(head, n));
+            let weight = |buf| Row(buf, at(of_state, n));
             let squares = math::sum_over(b, n, lanes, |b, i, l, acc| {
                 let (k, k_k) = (here(k).load(b, i, l), weight(k_k).load(b, i, l));
                 let kk = b.mul(k, k_k);

@@ -4,6 +4,7 @@ use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
 
+use super::super::rows::by_token;
 use super::Scope;
 
 /// The threads of a block, as seen by one of them.
@@ -102,14 +103,6 @@ impl Scope<'_> {
     pub(super) fn sums(&mut self, sums: i64) -> Buf {
         let warps = i64::from(self.features.threads / self.features.warp);
         self.b.shared("sums", DType::F32, sums * warps)
-    }
-}
-
-/// An extent as a count for each token; without tokens, as that of one.
-pub(super) fn by_token(len: Extent) -> (Extent, i64) {
-    match len.as_fixed() {
-        Some(n) => (Extent::fixed(1), n),
-        None => (Extent::per_token(1), len.per_token),
     }
 }
 

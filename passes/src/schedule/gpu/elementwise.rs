@@ -4,8 +4,7 @@ use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::{Affine, Buf, Inst, Reg};
 
 use super::super::broadcast::{Function, row_start};
-use super::super::rows;
-use super::block::by_token;
+use super::super::rows::{self, by_token};
 use super::{Scheduled, Scope, Tensor, at};
 
 /// One result from operands that broadcast to its shape.

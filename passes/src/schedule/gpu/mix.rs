@@ -8,30 +8,11 @@ use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Buf, Extent, Inst, Reg};
 
-use super::super::rows;
+use super::super::rows::{self, Time};
 use super::block::{Row, Threads, block_sum, parts, within};
 use super::math::Statistics;
 use super::norm::statistics;
 use super::{Scheduled, Scope, Tensor};
-
-/// How the rows of activations relate to those of the state.
-#[derive(Clone, Copy, PartialEq)]
-enum Time {
-    /// Each row is the next token of its row of the state.
-    Step,
-    /// All rows are tokens of one state, one after the other.
-    Sequence,
-}
-
-impl Time {
-    fn of(x: &Tensor, prev: &Tensor) -> Time {
-        if x.rows() == prev.rows() {
-            Time::Step
-        } else {
-            Time::Sequence
-        }
-    }
-}
 
 /// What a token shift makes of each element: `emit(builder, now, before, channel, position)`.
 type Emit<'f> = &'f mut dyn FnMut(&mut Builder, Reg, Reg, Reg, Affine);

@@ -4,8 +4,8 @@ use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Buf, Extent, Reg};
 
-use super::super::rows;
-use super::block::{Row, block_sum, by_token, clamped, group_sum, leader, parts, where_inside};
+use super::super::rows::{self, by_token};
+use super::block::{Row, block_sum, clamped, group_sum, leader, parts, where_inside};
 use super::{Scheduled, Scope, Tensor, at, math};
 
 /// The mean, then the squared distances from it. `sum` adds up over the threads that hold the row.

@@ -8,43 +8,13 @@ use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Wkv7Block;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Inst, Reg, Unary};
 
-use super::super::head::HeadBuffers;
+use super::super::head::{HeadBuffers, Heads};
 use super::super::rows;
-use super::block::{Row, Threads, by_token, clamped, group_sum, lanes_of, leader, parts, where_inside};
+use super::block::{Row, Threads, clamped, group_sum, lanes_of, leader, parts, where_inside};
 use super::norm::statistics;
 use super::{Scheduled, Scope, Tensor, at, math};
-
-/// The heads of a state and the tokens that each sees.
-struct Heads {
-    count: i64,
-    /// Channels of a head.
-    n: i64,
-    /// States: more than one in a batch.
-    states: Extent,
-    /// Tokens of one state.
-    tokens: Extent,
-}
-
-impl Heads {
-    fn of(state: &Tensor, x: &Tensor) -> Heads {
-        let n = state.last();
-        let (states, each) = by_token(state.len());
-        let count = each / (n * n);
-        let in_batch = states != Extent::fixed(1);
-        let tokens = Extent {
-            fixed: x.len().fixed / (count * n),
-            per_token: x.len().per_token / (count * n),
-        };
-        Heads {
-            count,
-            n,
-            states,
-            tokens: if in_batch { Extent::fixed(1) } else { tokens },
-        }
-    }
-}
 
 /// How the rows of a head's state are shared out: `rows` at once, `group` threads a row, `lanes` values at a time.
 struct Rows {

@@ -13,14 +13,12 @@ use rwkvc_ir::kernel::{Affine, Binary, Buf, Inst, Reg, Unary};
 use rwkvc_ir::quantized::{Format, GROUP, INT8_ZERO};
 
 use super::super::super::group::{Buffers, Quantized};
-use super::super::{at, math};
+use super::super::math;
+use super::{LINE, in_tiles};
 use rwkvc_backend_api::CpuFeatures;
 
 /// Groups ahead whose codes are asked for.
 const AHEAD: i64 = 4;
-
-/// Bytes of a cache line.
-const LINE: i64 = 64;
 
 /// A member whose activations and weights are quantised.
 pub(super) struct Packed<'m> {
@@ -241,11 +239,8 @@ pub(super) fn sums(all: &[Option<Packed<'_>>]) -> i64 {
 
 /// A task for any number of tokens.
 pub(super) fn many(b: &mut Builder, p: &Packed<'_>, own: &Affine, (tokens, sums): (Reg, Buf)) {
-    let height = b.index(p.height);
-    let tiles = b.binary(Binary::Div, tokens, height);
-    b.serial("tile", 0, tiles, |b, t| {
-        p.tile(b, own, &at(t, p.height), p.height, sums)
+    let zero = b.index(0);
+    in_tiles(b, zero, tokens, p.height, &|b, token, height| {
+        p.tile(b, own, &token, height, sums);
     });
-    let done = b.address("done", at(tiles, p.height));
-    b.serial("row", done, tokens, |b, t| p.tile(b, own, &t.into(), 1, sums));
 }

@@ -12,12 +12,13 @@ use rwkvc_ir::quantized::{Format, GROUP};
 use super::super::super::group::{self, Buffers, Quantized};
 use super::super::super::rows;
 use super::super::{Scheduled, Tensor, at, math};
+use super::{LINE, in_tiles};
 
 /// Outputs of a panel, at most: an input's are long enough for memory to read in one go, and several tasks share a matrix.
 const WIDTH: i64 = 512;
 
 /// Tokens of a tile, at most.
-const HEIGHT: i64 = 4;
+const HEIGHT: i64 = 6;
 
 /// Inputs of a part that are kept as f32 for all tokens of a block.
 const DEPTH: i64 = 64;
@@ -170,21 +171,19 @@ impl Panels {
             let (whole, rest) = (self.inputs / DEPTH, self.inputs % DEPTH);
             let chunk = |b: &mut Builder, k: Affine, depth: i64, is_first: bool| {
                 self.spread(b, m, panel, start.clone() + k.clone() * self.width, depth);
-                let height = b.index(self.height);
-                let tiles = b.binary(Binary::Div, count, height);
-                let tile = |b: &mut Builder, token: Affine, height: i64| {
+                let next = start.clone() + (k.clone() + DEPTH) * self.width;
+                let zero = b.index(0);
+                in_tiles(b, zero, count, self.height, &|b, token, height| {
                     let tile = Tile {
                         token,
                         height,
                         k: k.clone(),
                         depth,
+                        next: next.clone(),
                         is_first,
                     };
                     self.tile(b, m, (panel, sums), block, &tile);
-                };
-                b.serial("tile", 0, tiles, |b, t| tile(b, at(t, self.height), self.height));
-                let done = b.address("done", at(tiles, self.height));
-                b.serial("token", done, count, |b, token| tile(b, Affine::from(token), 1));
+                });
             };
             if whole > 0 {
                 chunk(b, Affine::from(0), DEPTH, true);
@@ -255,7 +254,14 @@ impl Panels {
                     .collect()
             })
             .collect();
+        let line = LINE / b.dtype(m.w).size() as i64;
         b.serial("i", 0, tile.depth, |b, i| {
+            // Codes are few enough for the machine to foresee.
+            if self.prefetch && m.quantized.is_none() {
+                for column in (0..self.part).step_by(line as usize) {
+                    b.prefetch(m.w, tile.next.clone() + at(i, self.width) + column);
+                }
+            }
             let ws: Vec<Reg> = (0..self.vectors())
                 .map(|v| b.load("w", panel, at(i, self.part) + v * lanes, self.lanes))
                 .collect();
@@ -325,6 +331,8 @@ struct Tile {
     /// The first input.
     k: Affine,
     depth: i64,
+    /// Where the inputs lie that come after these, which are asked for meanwhile.
+    next: Affine,
     /// Whether nothing was added up yet.
     is_first: bool,
 }

@@ -15,10 +15,8 @@ use rwkvc_ir::quantized::GROUP;
 
 use super::super::super::group::{self, Buffers, Quantized};
 use super::super::{Scheduled, Scope, Tensor, at, math};
+use super::LINE;
 use super::panels::{Panels, codes, divided, width};
-
-/// Bytes of a cache line.
-const LINE: i64 = 64;
 
 /// The share of the inputs below which reading only these is faster than reading all: memory likes long stretches.
 const FEW: (i64, i64) = (2, 5);
