@@ -43,7 +43,7 @@ fn inspect_shows_an_artifact() {
     assert_eq!(manifest["model"]["vocab"], 320);
     let programs = manifest["programs"].as_array().expect("programs");
     let kinds: Vec<_> = programs.iter().map(|p| &p["kind"]).collect();
-    assert_eq!(kinds, ["decode", "prefill", "score"]);
+    assert_eq!(kinds, ["decode", "prefill", "score", "batch"]);
     let text = succeeds(["inspect", artifact(), "--tensors"]);
     assert!(
         text.contains("compiled by rwkvc") && text.contains("head.weight"),
