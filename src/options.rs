@@ -11,6 +11,7 @@ use rwkvc_backend_api::Arch;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::Graph;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
+use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Artifact, WorkspaceOptions};
 
@@ -54,6 +55,7 @@ pub(crate) fn open(
     }
     let mut after = printer(&codegen.passes)?;
     let mut options = compile_options(codegen, programs, &mut after)?;
+    keep_blocks(codegen, &model, &mut options);
     if options.target.arch == Arch::Cuda {
         return Ok(Box::new(Gpu::compile(&model, &mut options)?));
     }
@@ -108,6 +110,14 @@ pub(crate) fn compile_options<'o>(
         probes: false,
         after_pass,
     })
+}
+
+/// Where the command line says nothing, a processor multiplies the blocks of quantised checkpoints as they are.
+pub(crate) fn keep_blocks(codegen: &Codegen, model: &Model, options: &mut Options<'_>) {
+    if codegen.passes.weights.is_none() && options.target.arch != Arch::Cuda {
+        let groups = model.groups().map(|(name, format)| (name.to_owned(), format));
+        options.passes = options.passes.clone().with_formats(Formats::as_stored(groups));
+    }
 }
 
 /// One thread a core unless said otherwise.

@@ -9,6 +9,7 @@ use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::Graph;
 use rwkvc_ir::graph::eval::eval_const;
+use rwkvc_ir::quantized::GROUP;
 use rwkvc_passes::plan::{Layout, Packed, Packing, Plan, Source, Weight};
 use rwkvc_runtime::{Buffer, SharedBytes, WeightData};
 
@@ -61,6 +62,17 @@ pub fn weights(model: &Arc<Model>, plan: &Plan) -> Result<Vec<WeightData>> {
 
 /// Quantises a weight.
 fn quantized(model: &Arc<Model>, weight: &Weight, packing: Packing, matrix: [usize; 2]) -> Result<Packed> {
+    if let Source::Stored(name) = &weight.source
+        && let Some(blocks) = model.quantised(name)
+        && blocks.format().groups() == Some(packing.format)
+        && !packing.columns
+    {
+        let per_row = matrix[1] / GROUP;
+        let nothing = packing.format.encode(&[0.0; GROUP]);
+        return Ok(packing.pack_groups(matrix, &|row, i| {
+            blocks.group(row * per_row + i).unwrap_or(nothing)
+        }));
+    }
     let stored;
     let computed;
     let (dtype, bytes) = match &weight.source {

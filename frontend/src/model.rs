@@ -10,11 +10,12 @@ use std::path::Path;
 
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::eval::{ParamSource, ParamView};
+use rwkvc_ir::quantized;
 use sha2::{Digest, Sha256};
 
 pub use error::ModelError;
 
-use crate::checkpoint::{Checkpoint, Format, Tensor};
+use crate::checkpoint::{Checkpoint, Format, Quantised, Tensor};
 
 /// Epsilon of the layer norms in official files.
 pub(crate) const LAYER_NORM_EPS: f64 = 1e-5;
@@ -187,6 +188,24 @@ impl Model {
     /// A weight by its official name.
     pub fn weight(&self, name: &str) -> Option<Weight<'_>> {
         self.index.get(name).map(|&i| self.weights[i].weight())
+    }
+
+    /// The blocks of a weight that is stored in some, row by row.
+    pub fn quantised(&self, name: &str) -> Option<&Quantised> {
+        let quantised = self
+            .index
+            .get(name)
+            .and_then(|&i| self.weights[i].tensor.quantised());
+        quantised.filter(|q| !q.is_transposed())
+    }
+
+    /// The matrices whose blocks a quantised format holds as they are, and that format.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, quantized::Format)> {
+        self.weights.iter().filter_map(|w| {
+            let name = w.tensor.name();
+            let format = self.quantised(name)?.format().groups()?;
+            Some((name, format))
+        })
     }
 
     /// The weights that hold NaN or infinity. Reads all of them.

@@ -1,6 +1,6 @@
 //! `quantize`
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,6 +39,8 @@ const CLASSES: [(&str, Class); 5] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Formats {
     classes: [Option<Format>; CLASSES.len()],
+    /// Matrices that are stored in such a format already.
+    stored: BTreeMap<String, Format>,
 }
 
 /// A text that names no formats.
@@ -58,15 +60,24 @@ impl Formats {
         self.classes[class as usize]
     }
 
-    /// Whether every matrix keeps its format.
+    /// Whether no matrix is quantised.
     pub fn are_stored(&self) -> bool {
-        self.classes.iter().all(Option::is_none)
+        self.classes.iter().all(Option::is_none) && self.stored.is_empty()
+    }
+
+    /// These matrices as they are stored, and no others.
+    pub fn as_stored(matrices: impl IntoIterator<Item = (String, Format)>) -> Self {
+        Formats {
+            stored: matrices.into_iter().collect(),
+            ..Formats::default()
+        }
     }
 
     /// What one word stands for: rows of the embedding and the small low-rank matrices are not worth the error of four bits.
     fn all(format: Option<Format>) -> Self {
         let mut formats = Formats {
             classes: [format; CLASSES.len()],
+            ..Formats::default()
         };
         if format == Some(Format::Int4) {
             for class in [Class::Emb, Class::Lora] {
@@ -105,6 +116,9 @@ impl FromStr for Formats {
 
 impl fmt::Display for Formats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.stored.is_empty() {
+            return f.write_str("as stored, in blocks");
+        }
         let word = |format: Option<Format>| format.map_or("stored", Format::name);
         if self.classes.iter().all(|c| *c == self.classes[0]) && self.classes[0] != Some(Format::Int4) {
             return f.write_str(word(self.classes[0]));
@@ -157,6 +171,11 @@ pub(crate) fn run(graph: &mut Graph, formats: &Formats, fuel: &mut Fuel) -> Resu
                     let columns = part.member.skip_zeros;
                     let Some(format) = quantizer.format(formats, operands[w]) else {
                         continue;
+                    };
+                    // Blocks run along rows; in the other direction they are rounded again.
+                    let format = match columns && !formats.stored.is_empty() {
+                        true => Format::Int8,
+                        false => format,
                     };
                     if !quantizer.fits(operands[w], columns) || !fuel.take() {
                         continue;
@@ -225,14 +244,30 @@ impl Quantizer<'_> {
         if !self.graph.is_constant(matrix) {
             return None;
         }
-        let (name, _) = self.graph.extract(matrix).params().into_iter().next()?;
-        let ends = |words: &[&str]| words.iter().any(|w| name.contains(w));
-        let class = match name.as_str() {
-            name if name.starts_with("emb.") => Class::Emb,
-            name if name.starts_with("head.") => Class::Head,
-            _ if ends(&[".att.receptance.", ".att.key.", ".att.value.", ".att.output."]) => Class::Att,
-            _ if ends(&[".ffn.key.", ".ffn.value."]) => Class::Ffn,
-            _ => Class::Lora,
+        let names: Vec<String> = self
+            .graph
+            .extract(matrix)
+            .params()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        if let Some(&format) = names.iter().find_map(|name| formats.stored.get(name)) {
+            // What is computed of blocks is rounded again, and a second rounding to four bits would show.
+            let is_stored = matches!(self.graph.op(matrix.node), Op::Param(_));
+            return Some(if is_stored { format } else { Format::Int8 });
+        }
+        // A matrix may be computed of several weights, such as the table with its norm.
+        let has = |parts: &[&str]| {
+            names
+                .iter()
+                .any(|name| parts.iter().any(|part| name.contains(part)))
+        };
+        let class = match () {
+            () if has(&["emb.weight"]) => Class::Emb,
+            () if has(&["head.weight"]) => Class::Head,
+            () if has(&[".att.receptance.", ".att.key.", ".att.value.", ".att.output."]) => Class::Att,
+            () if has(&[".ffn.key.", ".ffn.value."]) => Class::Ffn,
+            () => Class::Lora,
         };
         formats.of(class)
     }

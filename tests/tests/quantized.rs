@@ -2,14 +2,18 @@
 //! ones.
 
 use std::f64::consts::LN_2;
+use std::sync::Arc;
 
 use rwkvc::backends;
 use rwkvc::engine::{Engine, Reference};
+use rwkvc_frontend::checkpoint::{BlockFormat, Storage};
+use rwkvc_frontend::model::Model;
+use rwkvc_frontend::write::{Layout, Metadata, write};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::tokenizer::Tokenizer;
 use rwkvc_tests::cases::{Case, PROGRAMS};
-use rwkvc_tests::fixtures::{self, Golden, open};
+use rwkvc_tests::fixtures::{self, Golden, open, open_bytes};
 use rwkvc_tests::numbers::difference;
 use rwkvc_tests::session::Session;
 
@@ -76,12 +80,11 @@ fn logits_are_those_of_the_evaluator() {
     }
 }
 
-/// Bits that the demo model needs for a byte of a text that it has not seen.
-fn bits_per_byte(text: &str, weights: &str) -> f64 {
-    let model = open("demo.safetensors");
+/// Bits that a model needs for a byte of a text that it has not seen.
+fn bits_per_byte(text: &str, model: &Arc<Model>, formats: Formats) -> f64 {
     let mut case = Case::fused(backends::all()[0]);
-    case.passes = case.passes.with_formats(formats(weights));
-    let code = case.load(&model, &[ProgramKind::Score]);
+    case.passes = case.passes.with_formats(formats);
+    let code = case.load(model, &[ProgramKind::Score]);
     let tokenizer = Tokenizer::for_vocab(code.vocab()).expect("a tokenizer");
     let mut tokens = vec![0];
     tokens.extend(tokenizer.encode(text).expect("tokens"));
@@ -101,9 +104,26 @@ fn bits_per_byte(text: &str, weights: &str) -> f64 {
 #[test]
 fn a_text_is_predicted_nearly_as_well() {
     let text = String::from_utf8(fixtures::read("heldout.txt")).expect("a text");
-    let stored = bits_per_byte(&text, "stored");
+    let model = open("demo.safetensors");
+    let stored = bits_per_byte(&text, &model, Formats::default());
     for (weights, most) in [("int8", 0.001), ("int4", 0.01)] {
-        let worse = bits_per_byte(&text, weights) / stored - 1.0;
+        let worse = bits_per_byte(&text, &model, formats(weights)) / stored - 1.0;
         assert!(worse <= most, "{weights}: {worse}");
     }
+    // The blocks of a GGUF file, as they are.
+    let layout = Layout::Gguf(Metadata {
+        name: "blocks",
+        token: None,
+    });
+    let mut file = vec![];
+    let q8_0 = Storage::Blocks(BlockFormat::Q8_0);
+    write(&*model, &layout, Some(q8_0), &mut file, &mut |_, _| {}).expect("a model that fits");
+    let blocks = open_bytes(&file);
+    let groups: Vec<_> = blocks
+        .groups()
+        .map(|(name, format)| (name.to_owned(), format))
+        .collect();
+    assert!(groups.iter().any(|(name, _)| name == "head.weight"), "{groups:?}");
+    let worse = bits_per_byte(&text, &blocks, Formats::as_stored(groups)) / stored - 1.0;
+    assert!(worse.abs() <= 0.001, "q8_0: {worse}");
 }

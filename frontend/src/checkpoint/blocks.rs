@@ -1,6 +1,7 @@
 //! Quantised numbers: blocks of small integers that share a scale, in the layouts of ggml.
 
 use half::f16;
+use rwkvc_ir::quantized::{Format, Group, INT8_ZERO};
 use serde::Serialize;
 
 /// How a block of numbers is packed.
@@ -85,6 +86,50 @@ impl BlockFormat {
     /// Bytes of a block.
     pub const fn bytes(self) -> usize {
         self.layout().bytes
+    }
+
+    /// The format whose groups have all that blocks of this one have.
+    pub const fn groups(self) -> Option<Format> {
+        match self {
+            BlockFormat::Q8_0 => Some(Format::Int8),
+            BlockFormat::Q4_0 | BlockFormat::Q4_1 | BlockFormat::Q4K => Some(Format::Int4),
+            BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K | BlockFormat::Q6K => None,
+        }
+    }
+
+    /// Group `i` of a block, of a format that has [`groups`](Self::groups): the codes as they are. Scales and minima of `q4_k` are
+    /// rounded to f16, all others are kept.
+    pub fn group(self, block: &[u8], i: usize) -> Option<Group> {
+        let scale = number(block, self.layout().scale.0);
+        let nibble = |packed: &[u8], i: usize| i16::from(packed[i % 16] >> (4 * (i / 16)) & 15);
+        let f16 = |x: f32| f16::from_f32(x).to_f32();
+        Some(match self {
+            BlockFormat::Q8_0 => Group {
+                codes: std::array::from_fn(|i| i16::from(block[2 + i] as i8) + i16::from(INT8_ZERO)),
+                scale,
+                offset: -f32::from(INT8_ZERO) * scale,
+            },
+            BlockFormat::Q4_0 => Group {
+                codes: std::array::from_fn(|i| nibble(&block[2..], i)),
+                scale,
+                offset: f16(-8.0 * scale),
+            },
+            BlockFormat::Q4_1 => Group {
+                codes: std::array::from_fn(|i| nibble(&block[4..], i)),
+                scale,
+                offset: number(block, 2),
+            },
+            BlockFormat::Q4K => {
+                let (s, m) = six_bit_pair(&block[4..16], i);
+                let packed = &block[16 + i / 2 * 32..];
+                Group {
+                    codes: std::array::from_fn(|at| i16::from(packed[at] >> (4 * (i % 2)) & 15)),
+                    scale: f16(scale * f32::from(s)),
+                    offset: f16(-number(block, 2) * f32::from(m)),
+                }
+            }
+            BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K | BlockFormat::Q6K => return None,
+        })
     }
 
     /// No number of the block is larger than this; NaN if some may be NaN.
@@ -187,5 +232,58 @@ fn six_bits(values: &mut [f32], block: &[u8], scale: f32) {
         let two = high[half * 32 + at] >> (2 * group) & 3;
         let q = (four | two << 4) as i8 - 32;
         *out = scale * f32::from(scales[i / 16] as i8) * f32::from(q);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rwkvc_ir::quantized::GROUP;
+
+    /// A block with arbitrary codes and a moderate scale and minimum.
+    fn block(format: BlockFormat) -> Vec<u8> {
+        let mut block: Vec<u8> = (0..format.bytes()).map(|i| (i * 151 + 43) as u8).collect();
+        for at in [
+            Some(format.layout().scale.0),
+            format.layout().minimum.map(|m| m.0),
+        ] {
+            if let Some(at) = at {
+                block[at..at + 2].copy_from_slice(&f16::from_f32(0.0123 * (at + 1) as f32).to_le_bytes());
+            }
+        }
+        block
+    }
+
+    #[test]
+    fn groups_have_the_numbers_of_their_blocks() {
+        for format in BlockFormat::ALL {
+            let block = block(format);
+            let Some(groups) = format.groups() else {
+                assert_eq!(format.group(&block, 0), None, "{}", format.name());
+                continue;
+            };
+            let mut values = vec![0.0; format.values()];
+            format.decode(&block, &mut values);
+            let bound = f64::from(format.bound(&block));
+            for (i, expected) in values.chunks(GROUP).enumerate() {
+                let group = format.group(&block, i).expect("a group");
+                for (at, &expected) in expected.iter().enumerate() {
+                    let most = (1 << groups.bits()) - 1;
+                    assert!(
+                        (0..=most).contains(&group.codes[at]),
+                        "{} code {at}",
+                        format.name()
+                    );
+                    // Products of scales have more bits than an f16.
+                    let off = (group.value(at) - f64::from(expected)).abs();
+                    let rounding = if format == BlockFormat::Q4K {
+                        1.0 / 2048.0
+                    } else {
+                        1e-7
+                    };
+                    assert!(off <= rounding * bound, "{} {i} {at}: {off}", format.name());
+                }
+            }
+        }
     }
 }

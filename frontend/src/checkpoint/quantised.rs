@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::Mmap;
 use rwkvc_ir::DType;
+use rwkvc_ir::quantized::{GROUP, Group};
 
 use super::blocks::{BlockFormat, MOST_VALUES};
 use super::tensor::transpose;
@@ -46,6 +47,15 @@ impl Quantised {
     /// The blocks, row by row as the file has them.
     pub fn blocks(&self) -> &[u8] {
         &self.map[self.range.clone()]
+    }
+
+    /// Group `i` of the groups that the blocks have, counted over all rows; `None` if they have none, or run along columns.
+    pub fn group(&self, i: usize) -> Option<Group> {
+        let per_block = self.format.values() / GROUP;
+        let (block, own) = (i / per_block, i % per_block);
+        let bytes = self.format.bytes();
+        let block = self.blocks().get(block * bytes..(block + 1) * bytes)?;
+        self.format.group(block, own).filter(|_| !self.is_transposed())
     }
 
     /// Whether the blocks run along the columns of the tensor, not along its rows.

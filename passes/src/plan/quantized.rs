@@ -6,7 +6,7 @@ use std::thread;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Quantize;
 use rwkvc_ir::kernel::Extent;
-use rwkvc_ir::quantized::{Format, GROUP, INT8_ZERO};
+use rwkvc_ir::quantized::{Format, GROUP, Group, INT8_ZERO};
 
 /// A part of a quantised value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,13 +136,24 @@ impl Packing {
     /// Quantises a matrix whose elements lie row by row in `bytes`, and arranges its parts.
     pub fn pack(self, matrix: [usize; 2], dtype: DType, bytes: &[u8]) -> Packed {
         let row = matrix[1] * dtype.size();
-        self.pack_rows(matrix, &|i, values| {
+        let decode = |i: usize, values: &mut [f32]| {
             dtype.decode(&bytes[i * row..(i + 1) * row], values);
-        })
+        };
+        self.arrange(matrix, &decode, &|_, _, values| self.format.encode(values))
     }
 
-    /// The same with `decode(row, values)`, which gives the elements of a row.
-    fn pack_rows(self, [rows, columns]: [usize; 2], decode: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Packed {
+    /// Arranges a matrix that is quantised along its rows already: `group(row, i)` gives group `i` of a row.
+    pub fn pack_groups(self, matrix: [usize; 2], group: &(dyn Fn(usize, usize) -> Group + Sync)) -> Packed {
+        self.arrange(matrix, &|_, _| {}, &|row, i, _| group(row, i))
+    }
+
+    /// `decode(row, values)` gives the elements of a row, `encode(row, i, values)` its group `i`.
+    fn arrange(
+        self,
+        [rows, columns]: [usize; 2],
+        decode: &(dyn Fn(usize, &mut [f32]) + Sync),
+        encode: &(dyn Fn(usize, usize, &[f32; GROUP]) -> Group + Sync),
+    ) -> Packed {
         let panels = rows.div_ceil(self.width);
         let weights = self.width * columns;
         let mut packed = Packed {
@@ -169,13 +180,12 @@ impl Packing {
                             decode(row, values);
                         }
                         let codes = part(codes, own, p);
-                        self.panel(
-                            &panel,
-                            columns,
-                            codes,
-                            part(scales, own, p),
-                            part(offsets, own, p),
-                        );
+                        let parts = [codes, part(scales, own, p), part(offsets, own, p)];
+                        let encode = |row: usize, i: usize, values: &[f32; GROUP]| match first + row < rows {
+                            true => encode(first + row, i, values),
+                            false => self.format.encode(&[0.0; GROUP]),
+                        };
+                        self.panel(&panel, columns, parts, &encode);
                     }
                 });
             }
@@ -187,7 +197,13 @@ impl Packing {
     }
 
     /// Arranges one panel.
-    fn panel(self, panel: &[f32], columns: usize, codes: &mut [u8], scales: &mut [u8], offsets: &mut [u8]) {
+    fn panel(
+        self,
+        panel: &[f32],
+        columns: usize,
+        [codes, scales, offsets]: [&mut [u8]; 3],
+        encode: &dyn Fn(usize, usize, &[f32; GROUP]) -> Group,
+    ) {
         let width = self.width;
         // A group starts at a row and a column; its codes lie `step` bytes apart from `first` on.
         let mut group = |row: usize, column: usize, number: usize, place: &dyn Fn(usize) -> usize| {
@@ -195,7 +211,7 @@ impl Packing {
                 true => panel[(row + i) * columns + column],
                 false => panel[row * columns + column + i],
             });
-            let group = self.format.encode(&values);
+            let group = encode(row, column / GROUP, &values);
             for (i, code) in group.codes.into_iter().enumerate() {
                 let code = code as u8;
                 match self.format.bits() {
@@ -245,11 +261,10 @@ mod tests {
     }
 
     fn packed(packing: Packing, rows: usize, columns: usize) -> Packed {
-        packing.pack_rows([rows, columns], &|row, values| {
-            for (column, x) in values.iter_mut().enumerate() {
-                *x = value(row, column);
-            }
-        })
+        let bytes: Vec<u8> = (0..rows * columns)
+            .flat_map(|i| value(i / columns, i % columns).to_le_bytes())
+            .collect();
+        packing.pack([rows, columns], DType::F32, &bytes)
     }
 
     #[test]

@@ -216,7 +216,7 @@ fn rename(name: &str, tensor: Tensor, facts: &Facts, official: &mut Vec<Tensor>)
     Ok(())
 }
 
-/// Says which tensors are decoded.
+/// Says which tensors are quantised.
 fn notes(tensors: &[Tensor]) -> Vec<String> {
     let mut counts = BTreeMap::new();
     for quantised in tensors.iter().filter_map(Tensor::quantised) {
@@ -230,7 +230,7 @@ fn notes(tensors: &[Tensor]) -> Vec<String> {
         .map(|(format, n)| format!("{n} in {}", format.name()))
         .collect();
     vec![format!(
-        "it has quantised tensors ({}); they are decoded to f16 in memory",
+        "it has quantised tensors ({}); processors multiply q8_0 and q4 blocks as they are, what else is needed is decoded to f16",
         each.join(", ")
     )]
 }
