@@ -280,8 +280,11 @@ fn many_tokens(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
     });
 }
 
-/// Runs `body(builder, first, count)` over `start..end`: `most` at a time, and what is left over at once, so that few make
-/// as much of each weight as they can.
+/// What is left over of tiles is computed at once if it is less than so many tokens: each height is code of its own.
+const AT_ONCE: i64 = 4;
+
+/// Runs `body(builder, first, count)` over `start..end`: `most` at a time, then half as many, and the last few at once, so that
+/// few make as much of each weight as they can.
 fn in_tiles(b: &mut Builder, start: Reg, end: Reg, most: i64, body: &dyn Fn(&mut Builder, Affine, i64)) {
     let left = b.inst("left", Inst::Binary(Binary::Sub, end, start));
     let height = b.index(most);
@@ -291,7 +294,10 @@ fn in_tiles(b: &mut Builder, start: Reg, end: Reg, most: i64, body: &dyn Fn(&mut
     b.for_loop(LoopKind::Serial, "row", start, last, most, |b, row| {
         body(b, row.into(), most);
     });
-    rest(b, whole_end, end, (1, most), body);
+    match most > AT_ONCE {
+        true => in_tiles(b, whole_end, end, most / 2, body),
+        false => rest(b, whole_end, end, (1, most), body),
+    }
 }
 
 /// Runs `body` at once for `start..end`, which are from `count` to `most - 1`, or none.
