@@ -41,7 +41,7 @@ impl Pool {
         use Binary::*;
         use Scalar::{Bool, F32, I32};
         let numeric = any_of(rng, &[F32, I32]);
-        let (scalar, inst) = match rng.random_range(0..12) {
+        let (scalar, inst) = match rng.random_range(0..13) {
             0 | 1 => {
                 let op = any_of(rng, &[Add, Sub, Mul, Div, Min, Max]);
                 (F32, Inst::Binary(op, self.any(rng, F32), self.any(rng, F32)))
@@ -84,6 +84,10 @@ impl Pool {
                 let scalar = any_of(rng, &[F32, I32, Bool]);
                 let lane = Inst::Extract(self.any(rng, scalar), rng.random_range(0..self.lanes));
                 (scalar, Inst::Splat(b.inst("lane", lane), self.lanes))
+            }
+            11 => {
+                let all = (0..self.lanes).map(|_| self.any(rng, F32)).collect();
+                (F32, Inst::Sums(all))
             }
             _ => {
                 let op = any_of(rng, &[Reduction::Add, Reduction::Max]);
