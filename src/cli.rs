@@ -122,6 +122,37 @@ pub(crate) struct Threads {
     pub(crate) threads: Option<u16>,
 }
 
+/// Which GPU.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Device {
+    /// Which GPU, counted from 0 as its driver counts. Default: 0
+    #[arg(long, value_name = "N")]
+    pub(crate) device: Option<u32>,
+}
+
+/// Which GPU, and how a step is started there.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OnGpu {
+    /// How a step is started on a GPU; results are the same. Default: auto
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) gpu_mode: Option<GpuMode>,
+    #[command(flatten)]
+    pub(crate) device: Device,
+}
+
+/// How a step is started on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GpuMode {
+    /// Kernel after kernel
+    Launches,
+    /// All kernels recorded once as a CUDA graph, and started together
+    Graph,
+    /// One kernel that stays on the device for the whole step
+    Persistent,
+    /// What is known to be good everywhere: `graph`
+    Auto,
+}
+
 /// What `compile` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Emit {
@@ -215,6 +246,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) threads: Threads,
     #[command(flatten)]
+    pub(crate) gpu: OnGpu,
+    #[command(flatten)]
     pub(crate) out: Output,
 }
 
@@ -267,6 +300,8 @@ pub(crate) struct Logits {
     pub(crate) codegen: Codegen,
     #[command(flatten)]
     pub(crate) threads: Threads,
+    #[command(flatten)]
+    pub(crate) gpu: OnGpu,
     #[command(flatten)]
     pub(crate) out: Output,
 }
@@ -374,6 +409,8 @@ pub(crate) struct Eval {
     pub(crate) codegen: Codegen,
     #[command(flatten)]
     pub(crate) threads: Threads,
+    #[command(flatten)]
+    pub(crate) gpu: OnGpu,
     #[command(flatten)]
     pub(crate) out: Output,
 }

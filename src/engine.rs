@@ -10,7 +10,7 @@ use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, Verified, verify};
 use rwkvc_passes::pipeline::{self, Fuel, Selection};
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::gpu::{CudaDriver, GpuModel, GpuSession, Mode};
+use rwkvc_runtime::gpu::{Driver, GpuModel, GpuSession, Mode};
 use rwkvc_runtime::{Artifact, State, Workspace, WorkspaceOptions};
 
 use crate::compile::{Options, compile};
@@ -77,6 +77,22 @@ pub fn load(model: &Arc<Model>, options: &mut Options<'_>) -> Result<rwkvc_runti
     )?)
 }
 
+/// Compiles a checkpoint in memory and loads the code on a GPU.
+pub fn load_on_gpu(
+    model: &Arc<Model>,
+    options: &mut Options<'_>,
+    driver: Arc<dyn Driver>,
+) -> Result<GpuModel> {
+    let compiled = compile(model, options)?;
+    let weights = weights(model, &compiled.plan)?;
+    Ok(GpuModel::from_parts(
+        compiled.manifest,
+        &compiled.object,
+        weights,
+        driver,
+    )?)
+}
+
 /// Compiled code with a workspace and a state.
 pub struct Compiled {
     model: rwkvc_runtime::Model,
@@ -140,24 +156,9 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Loads an artifact for GPUs on the first one of this machine, with a fresh state.
-    pub fn open(artifact: Artifact) -> Result<Self> {
-        let driver = CudaDriver::open(0)?;
-        Self::start(&GpuModel::from_artifact(artifact, Arc::new(driver))?)
-    }
-
-    /// Compiles a checkpoint in memory and loads it on the first GPU of this machine, with a fresh state.
-    pub fn compile(model: &Arc<Model>, options: &mut Options<'_>) -> Result<Self> {
-        // First, so that nothing is compiled where nothing can run.
-        let driver = CudaDriver::open(0)?;
-        let compiled = compile(model, options)?;
-        let weights = weights(model, &compiled.plan)?;
-        let loaded = GpuModel::from_parts(compiled.manifest, &compiled.object, weights, Arc::new(driver));
-        Self::start(&loaded?)
-    }
-
-    fn start(model: &GpuModel) -> Result<Self> {
-        let session = model.session(Mode::Graph)?;
+    /// A fresh state on the device of a model.
+    pub fn new(model: &GpuModel, mode: Mode) -> Result<Self> {
+        let session = model.session(mode)?;
         Ok(Gpu { session })
     }
 }

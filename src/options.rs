@@ -12,10 +12,11 @@ use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::Graph;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
+use rwkvc_runtime::gpu::{CudaDriver, GpuModel, Mode};
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Artifact, WorkspaceOptions};
 
-use crate::cli::{Codegen, PassOptions, Threads};
+use crate::cli::{Codegen, Device, GpuMode, OnGpu, PassOptions, Threads};
 use crate::output;
 
 /// Opens an artifact, or compiles a checkpoint with the programs that are asked for.
@@ -23,6 +24,7 @@ pub(crate) fn open(
     path: &Path,
     codegen: &Codegen,
     threads: Threads,
+    gpu: OnGpu,
     programs: &[ProgramKind],
 ) -> Result<Box<dyn Engine>> {
     let workspace = workspace(threads);
@@ -40,8 +42,10 @@ pub(crate) fn open(
             bail!("`{}` was compiled without its {missing} program", path.display());
         }
         if artifact.manifest().is_for_gpus() {
-            return Ok(Box::new(Gpu::open(artifact).with_context(opening)?));
+            let model = GpuModel::from_artifact(artifact, driver(gpu.device)?).with_context(opening)?;
+            return Ok(Box::new(Gpu::new(&model, mode(gpu))?));
         }
+        refuse_on_processors(gpu)?;
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
         return Ok(Box::new(Compiled::new(model, &workspace)?));
     }
@@ -50,6 +54,7 @@ pub(crate) fn open(
         if let Some(option) = codegen_option(codegen).filter(|&o| o != "--backend" && o != "--weights") {
             bail!("the evaluator generates no code: {option} goes with another --backend");
         }
+        refuse_on_processors(gpu)?;
         let formats = codegen.passes.weights.clone().unwrap_or_default();
         return Ok(Box::new(Reference::new(model, &formats)?));
     }
@@ -57,8 +62,12 @@ pub(crate) fn open(
     let mut options = compile_options(codegen, programs, &mut after)?;
     keep_blocks(codegen, &model, &mut options);
     if options.target.arch == Arch::Cuda {
-        return Ok(Box::new(Gpu::compile(&model, &mut options)?));
+        // First, so that nothing is compiled where nothing can run.
+        let driver = driver(gpu.device)?;
+        let model = engine::load_on_gpu(&model, &mut options, driver)?;
+        return Ok(Box::new(Gpu::new(&model, mode(gpu))?));
     }
+    refuse_on_processors(gpu)?;
     let model = engine::load(&model, &mut options)?;
     Ok(Box::new(Compiled::new(model, &workspace)?))
 }
@@ -70,6 +79,34 @@ pub(crate) fn checkpoint(path: &Path) -> Result<Arc<Model>> {
         output::note(&format!("`{}`: {note}", path.display()));
     }
     Ok(model)
+}
+
+/// The driver of the GPU that is asked for.
+pub(crate) fn driver(device: Device) -> Result<Arc<CudaDriver>> {
+    Ok(Arc::new(CudaDriver::open(device.device.unwrap_or(0))?))
+}
+
+/// How steps are started. A graph needs nothing that some devices lack, and little time of this machine's.
+fn mode(gpu: OnGpu) -> Mode {
+    match gpu.gpu_mode.unwrap_or(GpuMode::Auto) {
+        GpuMode::Launches => Mode::Launches,
+        GpuMode::Graph | GpuMode::Auto => Mode::Graph,
+        GpuMode::Persistent => Mode::Persistent,
+    }
+}
+
+/// Options for GPUs say nothing about a processor.
+fn refuse_on_processors(gpu: OnGpu) -> Result<()> {
+    let given = [
+        ("--gpu-mode", gpu.gpu_mode.is_some()),
+        ("--device", gpu.device.device.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => bail!(
+            "{option} is for GPUs, and this model runs on a processor: give --target cuda, or a file that was compiled with it"
+        ),
+        None => Ok(()),
+    }
 }
 
 /// An option that is given and says how to compile.

@@ -11,7 +11,13 @@ use crate::{commands, options, output, progress};
 /// Runs the command.
 pub(crate) fn run(args: &Eval) -> Result<()> {
     let text = std::fs::read(&args.text).with_context(|| format!("reading `{}`", args.text.display()))?;
-    let mut engine = options::open(&args.model, &args.codegen, args.threads, &[ProgramKind::Score])?;
+    let mut engine = options::open(
+        &args.model,
+        &args.codegen,
+        args.threads,
+        args.gpu,
+        &[ProgramKind::Score],
+    )?;
     let tokenizer = commands::tokenizer(args.vocab.as_deref(), engine.vocab())?;
     let tokens = tokenizer.encode_bytes(&text)?;
     let start = (!args.no_bos).then_some(END_OF_TEXT);

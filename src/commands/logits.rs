@@ -14,7 +14,7 @@ pub(crate) fn run(args: &Logits) -> Result<()> {
         (false, true) => ProgramKind::Score,
         (false, false) => ProgramKind::Prefill,
     };
-    let mut engine = options::open(&args.model, &args.codegen, args.threads, &[program])?;
+    let mut engine = options::open(&args.model, &args.codegen, args.threads, args.gpu, &[program])?;
     let mut rows: Vec<Vec<f32>> = vec![];
     match program {
         ProgramKind::Decode => {

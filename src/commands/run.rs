@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Run) -> Result<()> {
     sampling.validate()?;
     let text = prompt_text(args)?;
     let programs = [ProgramKind::Decode, ProgramKind::Prefill];
-    let mut engine = options::open(&args.model, &args.codegen, args.threads, &programs)?;
+    let mut engine = options::open(&args.model, &args.codegen, args.threads, args.gpu, &programs)?;
     if let Some(path) = &args.state_in {
         engine.load_state(path)?;
     }

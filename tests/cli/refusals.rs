@@ -376,6 +376,19 @@ fn unknown_names_are_refused_with_those_that_are_known() {
         ],
         &["--target"],
     );
+    for option in [["--gpu-mode", "graph"], ["--device", "0"]] {
+        let expected = &[option[0], "is for GPUs", "--target cuda"];
+        for command in [
+            ["run", tiny(), "--tokens", "1"],
+            ["run", artifact(), "--tokens", "1"],
+            ["logits", tiny(), "--tokens", "1"],
+            ["eval", tiny(), "--text", tiny()],
+        ] {
+            fails([&command[..], &option].concat(), expected);
+        }
+        let evaluator = ["logits", tiny(), "--tokens", "1", "--backend", "evaluator"];
+        fails([&evaluator[..], &option].concat(), expected);
+    }
     fails(["verify", tiny(), "--backends", "gcc"], &["`gcc`"]);
     fails(["verify", tiny(), "--length", "0"], &["--length"]);
     fails(["bench", tiny(), "--compare", "fast"], &["`fast`", "unfused"]);

@@ -105,7 +105,12 @@ fn code_for_gpus_is_ptx() {
         if !std::path::Path::new("/dev/nvidiactl").exists() {
             let missing = "no NVIDIA driver was found on this machine: the library libcuda cannot be loaded";
             fails(["run", &file, "--tokens", "1"], &[missing]);
-            fails(["run", tiny(), "--target", "cuda", "--tokens", "1"], &[missing]);
+            let cuda = ["run", tiny(), "--target", "cuda", "--tokens", "1"];
+            fails(cuda, &[missing]);
+            fails(
+                [&cuda[..], &["--gpu-mode", "persistent", "--device", "1"]].concat(),
+                &[missing],
+            );
         }
     }
 }
