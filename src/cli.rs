@@ -317,6 +317,14 @@ pub(crate) struct Verify {
     /// Backends, separated by commas. Default: all that are built in
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) backends: Option<Vec<String>>,
+    /// Machine to compile for, and to run on: `cpu` or `cuda`, or a level of one
+    #[arg(long, default_value = "cpu")]
+    pub(crate) target: String,
+    /// How steps are started, separated by commas (GPUs). Default: launches,graph,persistent
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES")]
+    pub(crate) modes: Option<Vec<GpuMode>>,
+    #[command(flatten)]
+    pub(crate) device: Device,
     #[command(flatten)]
     pub(crate) threads: Threads,
     #[command(flatten)]
@@ -326,28 +334,29 @@ pub(crate) struct Verify {
 /// `rwkvc bench`
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// The checkpoint
+    /// The checkpoint, or a file that was compiled for GPUs
     pub(crate) model: PathBuf,
-    /// What to compare: `fused`, `unfused`, or `no-PASS` for all but one pass
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "VARIANTS",
-        default_value = "fused,unfused"
-    )]
-    pub(crate) compare: Vec<String>,
+    /// What to compare: `fused`, `unfused`, or `no-PASS` for all but one pass. Default: fused,unfused
+    #[arg(long, value_delimiter = ',', value_name = "VARIANTS")]
+    pub(crate) compare: Option<Vec<String>>,
     /// Also switch off each fusion alone
     #[arg(long)]
     pub(crate) ablation: bool,
     /// Tokens of one decode sample
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) decode: usize,
-    /// Tokens of one prefill sample; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    pub(crate) prefill: usize,
+    /// Tokens of one prefill sample; 0 for none. Several lengths, separated by commas, on a GPU. Default: 128, on a GPU
+    /// 512,2048
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    pub(crate) prefill: Option<Vec<usize>>,
     /// Also measure batches of so many states, separated by commas
-    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_name = "SIZES")]
     pub(crate) batch: Vec<usize>,
+    /// How steps are started, separated by commas (GPUs). Default: launches,graph,persistent
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES")]
+    pub(crate) modes: Option<Vec<GpuMode>>,
+    #[command(flatten)]
+    pub(crate) device: Device,
     /// Samples of each variant, taken in turn
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) samples: u16,

@@ -6,4 +6,6 @@ pub mod backends;
 pub mod compile;
 pub mod engine;
 mod manifest;
+pub mod measure;
+pub mod values;
 pub mod weights;

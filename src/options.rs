@@ -43,7 +43,7 @@ pub(crate) fn open(
         }
         if artifact.manifest().is_for_gpus() {
             let model = GpuModel::from_artifact(artifact, driver(gpu.device)?).with_context(opening)?;
-            return Ok(Box::new(Gpu::new(&model, mode(gpu))?));
+            return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
         }
         refuse_on_processors(gpu)?;
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
@@ -65,7 +65,7 @@ pub(crate) fn open(
         // First, so that nothing is compiled where nothing can run.
         let driver = driver(gpu.device)?;
         let model = engine::load_on_gpu(&model, &mut options, driver)?;
-        return Ok(Box::new(Gpu::new(&model, mode(gpu))?));
+        return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
     }
     refuse_on_processors(gpu)?;
     let model = engine::load(&model, &mut options)?;
@@ -87,11 +87,19 @@ pub(crate) fn driver(device: Device) -> Result<Arc<CudaDriver>> {
 }
 
 /// How steps are started. A graph needs nothing that some devices lack, and little time of this machine's.
-fn mode(gpu: OnGpu) -> Mode {
-    match gpu.gpu_mode.unwrap_or(GpuMode::Auto) {
+pub(crate) fn mode(mode: Option<GpuMode>) -> Mode {
+    match mode.unwrap_or(GpuMode::Auto) {
         GpuMode::Launches => Mode::Launches,
         GpuMode::Graph | GpuMode::Auto => Mode::Graph,
         GpuMode::Persistent => Mode::Persistent,
+    }
+}
+
+/// The modes that are asked for, or all.
+pub(crate) fn modes(modes: Option<&[GpuMode]>) -> Vec<Mode> {
+    match modes {
+        Some(modes) => modes.iter().map(|&m| mode(Some(m))).collect(),
+        None => vec![Mode::Launches, Mode::Graph, Mode::Persistent],
     }
 }
 
@@ -110,7 +118,7 @@ fn refuse_on_processors(gpu: OnGpu) -> Result<()> {
 }
 
 /// An option that is given and says how to compile.
-fn codegen_option(codegen: &Codegen) -> Option<&'static str> {
+pub(crate) fn codegen_option(codegen: &Codegen) -> Option<&'static str> {
     let passes = &codegen.passes;
     let given = [
         ("--passes", passes.passes.is_some()),

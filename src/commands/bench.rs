@@ -2,15 +2,19 @@
 //! measured in the same run.
 
 mod batch;
+mod gpu;
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use rwkvc::backends;
 use rwkvc::compile::Options;
 use rwkvc::engine;
+use rwkvc::measure::{KernelRow, Spread, kernel_rows};
+use rwkvc_backend_api::Arch;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_runtime::manifest::{Arg, Manifest, Program, ProgramKind};
-use rwkvc_runtime::{Model, State, Workspace};
+use rwkvc_runtime::{Artifact, Model, State, Workspace};
 use serde::Serialize;
 
 use super::tables::table;
@@ -19,36 +23,8 @@ use crate::roof::{Roof, Roofs};
 use crate::{options, output, progress};
 use batch::{BatchRow, Batches};
 
-/// Median, least and most of some samples.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(mut samples: Vec<f64>) -> Option<Self> {
-        samples.sort_by(f64::total_cmp);
-        let (min, max) = (*samples.first()?, *samples.last()?);
-        Some(Spread {
-            median: samples[samples.len() / 2],
-            min,
-            max,
-        })
-    }
-}
-
-/// A kernel over one decode step.
-#[derive(Serialize)]
-struct KernelRow {
-    kernel: String,
-    calls: usize,
-    bytes: u64,
-    us: f64,
-    gb_s: f64,
-    share_of_step: f64,
-}
+/// Tokens of a prompt if it is not said.
+const PREFILL: usize = 128;
 
 /// One variant, measured.
 #[derive(Serialize)]
@@ -110,11 +86,21 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     if args.decode == 0 {
         bail!("--decode is 0: there is nothing to measure");
     }
+    if engine::is_artifact(&args.model)? {
+        let artifact =
+            Artifact::open(&args.model).with_context(|| format!("opening `{}`", args.model.display()))?;
+        if artifact.manifest().is_for_gpus() {
+            return gpu::artifact(args, artifact);
+        }
+    } else if backends::target(&args.codegen.target)?.arch == Arch::Cuda {
+        return gpu::checkpoint(args);
+    }
+    let prefill = processor_options(args)?;
     let selections = selections(args)?;
     let checkpoint = options::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut programs = vec![ProgramKind::Decode];
-    programs.extend((args.prefill > 0).then_some(ProgramKind::Prefill));
+    programs.extend((prefill > 0).then_some(ProgramKind::Prefill));
     programs.extend((!args.batch.is_empty()).then_some(ProgramKind::Batch));
     let mut compile = options::compile_options(&args.codegen, &programs, &mut after)?;
     let workspace = options::workspace(args.threads);
@@ -140,7 +126,7 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     let vocab = checkpoint.config().vocab;
     for _ in 0..args.samples {
         for variant in &mut variants {
-            variant.sample(args, vocab)?;
+            variant.sample(args.decode, prefill, vocab)?;
             bar.inc(1);
         }
         roofs.push(roof.measure()?);
@@ -165,11 +151,11 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
         peak_gflop_s: peak.max,
         peak,
         decode_tokens: args.decode,
-        prefill_tokens: args.prefill,
+        prefill_tokens: prefill,
         samples: usize::from(args.samples),
         variants: variants
             .into_iter()
-            .map(|v| v.measured(workspace.threads, args.prefill, &best, !args.no_kernels))
+            .map(|v| v.measured(workspace.threads, prefill, &best, !args.no_kernels))
             .collect::<Result<_>>()?,
     };
     if args.out.format == Format::Json {
@@ -179,16 +165,37 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     }
 }
 
+/// The length of the prompt. What only GPUs do is refused.
+fn processor_options(args: &Bench) -> Result<usize> {
+    let given = [
+        ("--modes", args.modes.is_some()),
+        ("--device", args.device.device.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+        bail!("{option} is for GPUs, and this is measured on a processor: give --target cuda");
+    }
+    match args.prefill.as_deref() {
+        None => Ok(PREFILL),
+        Some([length]) => Ok(*length),
+        Some(lengths) => bail!(
+            "--prefill has {} lengths: a processor is measured with one",
+            lengths.len()
+        ),
+    }
+}
+
 /// The variants to compare, by name.
 fn selections(args: &Bench) -> Result<Vec<(String, Selection)>> {
     let base = options::selection(&args.codegen.passes)?;
-    let mut names = args.compare.clone();
+    let default = || ["fused", "unfused"].map(String::from).to_vec();
+    let mut names = args.compare.clone().unwrap_or_else(default);
+    let compared = names.clone();
     if args.ablation {
         let fusions = STANDARD
             .iter()
             .filter(|p| p.fuses)
             .map(|p| format!("no-{}", p.name));
-        names.extend(fusions.filter(|n| !args.compare.contains(n)).collect::<Vec<_>>());
+        names.extend(fusions.filter(|n| !compared.contains(n)).collect::<Vec<_>>());
     }
     let selection = |name: &String| match (name.as_str(), name.strip_prefix("no-")) {
         ("fused", _) => Ok(base.clone()),
@@ -239,28 +246,26 @@ impl Variant {
     }
 
     /// One sample of decode and prefill, and one profiled step.
-    fn sample(&mut self, args: &Bench, vocab: usize) -> Result<()> {
+    fn sample(&mut self, decode: usize, prefill: usize, vocab: usize) -> Result<()> {
         let token = |i: usize| (i * 7919 % vocab) as u32;
         self.step(token(1))?;
         let start = Instant::now();
-        for i in 0..args.decode {
+        for i in 0..decode {
             self.step(token(i))?;
         }
-        self.decode
-            .push(args.decode as f64 / start.elapsed().as_secs_f64());
+        self.decode.push(decode as f64 / start.elapsed().as_secs_f64());
         self.model
             .step_profiled(&mut self.workspace, &mut self.state, token(2), &mut self.times)?;
         self.profiled += 1;
-        if args.prefill > 0 {
-            let tokens: Vec<u32> = (0..args.prefill).map(token).collect();
+        if prefill > 0 {
+            let tokens: Vec<u32> = (0..prefill).map(token).collect();
             let start = Instant::now();
             self.model
                 .prefill(&mut self.workspace, &mut self.state, &tokens)?;
-            self.prefill
-                .push(args.prefill as f64 / start.elapsed().as_secs_f64());
+            self.prefill.push(prefill as f64 / start.elapsed().as_secs_f64());
         }
         if let Some(batches) = &mut self.batches {
-            batches.sample(args.decode, token)?;
+            batches.sample(decode, token)?;
         }
         Ok(())
     }
@@ -283,7 +288,7 @@ impl Variant {
             gflop_s / roofs.arithmetic
         });
         let rows = if kernels {
-            kernel_rows(&self.model, program, &self.times, self.profiled)
+            kernel_rows(self.model.manifest(), program, &self.times, self.profiled)
         } else {
             vec![]
         };
@@ -346,44 +351,6 @@ fn arithmetic(manifest: &Manifest, program: &Program, tokens: usize) -> Option<f
         2.0 * elements * times as f64
     };
     Some(program.launches.iter().map(of_launch).sum())
-}
-
-/// The time of each kernel in a step, the longest first.
-fn kernel_rows(model: &Model, program: &Program, times: &[u64], steps: u64) -> Vec<KernelRow> {
-    let total: u64 = times.iter().sum();
-    let mut rows: Vec<KernelRow> = vec![];
-    for (launch, &ns) in program.launches.iter().zip(times) {
-        let kernel = &model.manifest().kernels[launch.kernel].symbol;
-        let us = ns as f64 / 1e3 / steps.max(1) as f64;
-        let row = match rows.iter_mut().position(|r| r.kernel == *kernel) {
-            Some(i) => &mut rows[i],
-            None => {
-                let kernel = kernel.clone();
-                rows.push(KernelRow {
-                    kernel,
-                    calls: 0,
-                    bytes: 0,
-                    us: 0.0,
-                    gb_s: 0.0,
-                    share_of_step: 0.0,
-                });
-                rows.last_mut().expect("just pushed")
-            }
-        };
-        row.calls += 1;
-        row.bytes += launch.weight_bytes;
-        row.us += us;
-    }
-    for row in &mut rows {
-        row.gb_s = if row.us > 0.0 {
-            row.bytes as f64 / 1e3 / row.us
-        } else {
-            0.0
-        };
-        row.share_of_step = row.us * 1e3 * steps.max(1) as f64 / total.max(1) as f64;
-    }
-    rows.sort_by(|a, b| b.us.total_cmp(&a.us));
-    rows
 }
 
 fn text(r: &Report) -> String {

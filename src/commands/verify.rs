@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rwkvc::backends;
-use rwkvc::compile::Options;
+use rwkvc::compile::{self, Options};
 use rwkvc::engine;
-use rwkvc_backend_api::{Backend, Target};
-use rwkvc_frontend::build::{Logits, build};
+use rwkvc::values::{Values, compare};
+use rwkvc_backend_api::{Arch, Backend, Target};
 use rwkvc_frontend::model::Model;
-use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_passes::pipeline::Selection;
+use rwkvc_runtime::gpu::{CudaDriver, Driver, Mode};
 use rwkvc_runtime::manifest::ProgramKind;
 use serde::Serialize;
 
@@ -23,8 +23,8 @@ use crate::{options, output, progress};
 /// package in f32 is within 5e-7 on the demo model's logits.
 const TOLERANCE: f64 = 2e-6;
 
-/// The same for the parts of the state, which sum over all tokens.
-const STATE_TOLERANCE: f64 = 2e-6;
+/// The same on GPUs, where sums are longer and in another order.
+const GPU_TOLERANCE: f64 = 3e-6;
 
 #[derive(Serialize)]
 struct Row {
@@ -33,6 +33,9 @@ struct Row {
     backend: &'static str,
     variant: &'static str,
     program: ProgramKind,
+    /// How steps were started; only on GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
     /// Largest absolute difference.
     difference: f64,
     /// Largest absolute value of the reference.
@@ -42,37 +45,19 @@ struct Row {
     ok: bool,
 }
 
-/// Reference values by name, each `[tokens, …]` or a part of the final state.
-type Values = Vec<(String, Vec<f64>)>;
-
 /// Runs the command.
 pub(crate) fn run(args: &Verify) -> Result<ExitCode> {
     if args.length == 0 {
         bail!("--length is 0: there is nothing to compare");
     }
+    let target = backends::target(&args.target)?;
     let model = options::checkpoint(&args.model)?;
-    let backends = match &args.backends {
-        None => backends::all(),
-        Some(names) => names
-            .iter()
-            .map(|n| backends::find(Some(n)))
-            .collect::<Result<_>>()?,
-    };
     let tokens = tokens(args.length, model.config().vocab);
-    let bar = progress::bar(1 + 4 * backends.len() as u64, "comparisons");
-    let expected = reference(&model, &tokens)?;
-    bar.inc(1);
-    let mut rows = vec![];
-    for backend in backends {
-        for (variant, passes) in [("fused", Selection::all()), ("unfused", Selection::unfused())] {
-            for program in [ProgramKind::Decode, ProgramKind::Score] {
-                let found = compiled(&model, backend, passes.clone(), program, &tokens, args)?;
-                rows.extend(compare(&expected, &found, backend.name(), variant, program)?);
-                bar.inc(1);
-            }
-        }
-    }
-    bar.finish_and_clear();
+    let rows = if target.arch == Arch::Cuda {
+        on_gpu(&model, &target, &tokens, args)?
+    } else {
+        on_processor(&model, &target, &tokens, args)?
+    };
     let ok = rows.iter().all(|r| r.ok);
     if args.out.format == Format::Json {
         output::json(&serde_json::json!({ "ok": ok, "tokens": tokens, "rows": rows }))?;
@@ -88,120 +73,137 @@ fn tokens(n: usize, vocab: usize) -> Vec<u32> {
     (0..n).map(|i| (spread(i) % vocab as u64) as u32).collect()
 }
 
-/// What the f64 evaluator gives: residual stream after each block, logits, final state.
-fn reference(model: &Arc<Model>, tokens: &[u32]) -> Result<Values> {
-    let graph = build(model, Logits::All, true)?.specialise(Some(1), Some(tokens.len()));
-    let mut bindings =
-        Bindings::new(&**model).with("tokens", Tensor::<f64>::tokens([1, tokens.len()], tokens));
-    for (name, value) in engine::fresh_state(model, &graph)? {
-        bindings = bindings.with(name, value);
+/// The backends that are asked for, or else `all`.
+fn chosen(args: &Verify, all: Vec<&'static dyn Backend>) -> Result<Vec<&'static dyn Backend>> {
+    match &args.backends {
+        None => Ok(all),
+        Some(names) => names.iter().map(|n| backends::find(Some(n))).collect(),
     }
-    Ok(eval(&graph, &bindings)?
-        .into_iter()
-        .map(|(name, t)| (name, t.into_values()))
-        .collect())
 }
 
-/// The same from compiled code.
-fn compiled(
-    model: &Arc<Model>,
-    backend: &'static dyn Backend,
-    passes: Selection,
-    program: ProgramKind,
-    tokens: &[u32],
-    args: &Verify,
-) -> Result<Values> {
-    let mut options = Options {
-        backend,
-        target: Target::host(),
-        passes,
-        fuel: None,
-        programs: vec![program],
-        probes: true,
-        after_pass: &mut |_, _| {},
-    };
-    let code = engine::load(model, &mut options)?;
-    let mut workspace = code.workspace(&options::workspace(args.threads))?;
-    let mut state = code.new_state()?;
-    let mut values: Values = vec![];
-    let mut logits = vec![];
-    // Probes hold the last call's values, so every call is one chunk.
-    let chunk = code.manifest().program(program).map_or(1, |p| p.max_tokens);
-    for chunk in tokens.chunks(chunk) {
-        if program == ProgramKind::Decode {
-            logits.extend(
-                code.step(&mut workspace, &mut state, chunk[0])?
-                    .iter()
-                    .map(|&x| f64::from(x)),
-            );
-        } else {
-            code.score(&mut workspace, &mut state, chunk, &mut |_, row| {
-                logits.extend(row.iter().map(|&x| f64::from(x)));
-            })?;
-        }
-        for (name, probe) in workspace.probes() {
-            let new = probe.iter().map(|&x| f64::from(x));
-            match values.iter_mut().find(|(n, _)| n == name) {
-                Some((_, all)) => all.extend(new),
-                None => values.push((name.to_string(), new.collect())),
+fn variants() -> [(&'static str, Selection); 2] {
+    [("fused", Selection::all()), ("unfused", Selection::unfused())]
+}
+
+/// Decode and score, with every backend.
+fn on_processor(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Verify) -> Result<Vec<Row>> {
+    let given = [
+        ("--modes", args.modes.is_some()),
+        ("--device", args.device.device.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+        bail!("{option} is for GPUs, and this is compared on a processor: give --target cuda");
+    }
+    let backends = chosen(args, backends::all())?;
+    let bar = progress::bar(1 + 4 * backends.len() as u64, "comparisons");
+    let expected = Values::reference(model, tokens)?;
+    bar.inc(1);
+    let mut rows = vec![];
+    for backend in backends {
+        for (variant, passes) in variants() {
+            for program in [ProgramKind::Decode, ProgramKind::Score] {
+                let mut ignore = |_: &'static str, _: &_| {};
+                let mut options = Options {
+                    backend,
+                    target: target.clone(),
+                    passes: passes.clone(),
+                    fuel: None,
+                    programs: vec![program],
+                    probes: true,
+                    after_pass: &mut ignore,
+                };
+                let code = engine::load(model, &mut options)?;
+                let mut workspace = code.workspace(&options::workspace(args.threads))?;
+                let found = Values::of_code(&code, &mut workspace, program, tokens)?;
+                let way = Way {
+                    backend: backend.name(),
+                    variant,
+                    program,
+                    mode: None,
+                };
+                rows.extend(way.rows(&expected, &found, TOLERANCE)?);
+                bar.inc(1);
             }
         }
     }
-    values.push(("logits".into(), logits));
-    for slot in state.slots() {
-        let slot_values = state.slot(&slot.name).unwrap_or_default();
-        values.push((
-            slot.name.clone(),
-            slot_values.iter().map(|&x| f64::from(x)).collect(),
-        ));
-    }
-    Ok(values)
+    bar.finish_and_clear();
+    Ok(rows)
 }
 
-fn compare(
-    expected: &Values,
-    found: &Values,
+/// Every program in every mode.
+fn on_gpu(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Verify) -> Result<Vec<Row>> {
+    if args.threads.threads.is_some() {
+        bail!("--threads is for processors, and this is compared on a GPU");
+    }
+    let modes = options::modes(args.modes.as_deref());
+    let backends = chosen(args, vec![backends::all()[0]])?;
+    // First, so that nothing is computed where nothing can run.
+    let driver: Arc<CudaDriver> = options::driver(args.device)?;
+    let programs = compile::PROGRAMS;
+    let comparisons = backends.len() * 2 * modes.len() * programs.len();
+    let bar = progress::bar(1 + comparisons as u64, "comparisons");
+    let reference = Values::reference(model, tokens)?;
+    bar.inc(1);
+    let mut rows = vec![];
+    for backend in backends {
+        for (variant, passes) in variants() {
+            let mut ignore = |_: &'static str, _: &_| {};
+            let mut options = Options {
+                backend,
+                target: target.clone(),
+                passes,
+                fuel: None,
+                programs: programs.to_vec(),
+                probes: true,
+                after_pass: &mut ignore,
+            };
+            let driver = Arc::clone(&driver) as Arc<dyn Driver>;
+            let code = engine::load_on_gpu(model, &mut options, driver)?;
+            for &mode in &modes {
+                for &program in &programs {
+                    let way = Way {
+                        backend: backend.name(),
+                        variant,
+                        program,
+                        mode: Some(mode),
+                    };
+                    let expected = reference.expected_of(program, tokens.len());
+                    let found = Values::of_gpu(&code, mode, program, tokens);
+                    let found = found.with_context(|| format!("{variant} {program} as {}", mode.name()))?;
+                    rows.extend(way.rows(&expected, &found, GPU_TOLERANCE)?);
+                    bar.inc(1);
+                }
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+/// How values were computed.
+struct Way {
     backend: &'static str,
     variant: &'static str,
     program: ProgramKind,
-) -> Result<Vec<Row>> {
-    let mut rows = vec![];
-    for (name, reference) in expected {
-        let Some((_, values)) = found.iter().find(|(n, _)| n == name) else {
-            bail!("backend `{backend}` gave no `{name}`: a bug of rwkvc");
-        };
-        if values.len() != reference.len() {
-            bail!(
-                "backend `{backend}` gave {} values of `{name}`, expected {}",
-                values.len(),
-                reference.len()
-            );
-        }
-        let largest = reference.iter().fold(0f64, |m, x| m.max(x.abs()));
-        // A NaN is as far away as anything can be.
-        let distance = |(a, b): (&f64, &f64)| {
-            if (a - b).is_nan() {
-                f64::INFINITY
-            } else {
-                (a - b).abs()
-            }
-        };
-        let difference = reference.iter().zip(values).map(distance).fold(0f64, f64::max);
-        let is_state = name.ends_with("x_prev") || name.ends_with("wkv");
-        let tolerance = largest * if is_state { STATE_TOLERANCE } else { TOLERANCE };
-        let value = name.clone();
-        rows.push(Row {
+    mode: Option<Mode>,
+}
+
+impl Way {
+    fn rows(&self, expected: &Values, found: &Values, tolerance: f64) -> Result<Vec<Row>> {
+        let distances = compare(expected, found).with_context(|| format!("backend `{}`", self.backend))?;
+        let row = |(value, d): (String, rwkvc::values::Distance)| Row {
             value,
-            backend,
-            variant,
-            program,
-            difference,
-            largest,
-            tolerance,
-            ok: difference <= tolerance,
-        });
+            backend: self.backend,
+            variant: self.variant,
+            program: self.program,
+            mode: self.mode.map(Mode::name),
+            difference: d.difference,
+            largest: d.largest,
+            tolerance: d.largest * tolerance,
+            ok: d.difference <= d.largest * tolerance,
+        };
+        Ok(distances.into_iter().map(row).collect())
     }
-    Ok(rows)
 }
 
 fn text(rows: &[Row]) -> String {
@@ -209,7 +211,10 @@ fn text(rows: &[Row]) -> String {
         vec![
             r.value.clone(),
             r.backend.into(),
-            r.variant.into(),
+            match r.mode {
+                Some(mode) => format!("{} {mode}", r.variant),
+                None => r.variant.into(),
+            },
             r.program.to_string(),
             format!("{:.1e}", r.difference),
             format!("{:.1e}", r.tolerance),

@@ -394,6 +394,24 @@ fn unknown_names_are_refused_with_those_that_are_known() {
     fails(["bench", tiny(), "--compare", "fast"], &["`fast`", "unfused"]);
     fails(["bench", tiny(), "--compare", "no-sparkle"], &["`sparkle`"]);
     fails(["bench", tiny(), "--decode", "0"], &["--decode"]);
+    let on_processors: [(&[&str], &str); 3] = [
+        (&["--modes", "graph"], "--modes is for GPUs"),
+        (&["--device", "0"], "--device is for GPUs"),
+        (&["--prefill", "4,8"], "--prefill has 2 lengths"),
+    ];
+    for (options, expected) in on_processors {
+        fails([&["bench", tiny()], options].concat(), &[expected]);
+    }
+    fails(["bench", artifact()], &["is compiled already"]);
+    let cuda = ["bench", tiny(), "--target", "cuda"];
+    fails([&cuda[..], &["--batch", "0"]].concat(), &["--batch 0"]);
+    fails([&cuda[..], &["--threads", "1"]].concat(), &["--threads"]);
+    fails(["verify", tiny(), "--modes", "graph"], &["--modes is for GPUs"]);
+    fails(["verify", tiny(), "--device", "1"], &["--device is for GPUs"]);
+    fails(
+        ["verify", tiny(), "--target", "cuda", "--threads", "1"],
+        &["--threads is for processors"],
+    );
 }
 
 #[test]

@@ -101,12 +101,23 @@ fn code_for_gpus_is_ptx() {
             programs.contains("batch (") && programs.contains("needs             sm_80"),
             "{programs}"
         );
+        fails(
+            ["bench", &file, "--compare", "fused"],
+            &["--compare goes with a checkpoint"],
+        );
+        fails(
+            ["bench", &file, "--target", "cuda"],
+            &["--target goes with a checkpoint"],
+        );
         // Without a GPU this says what is missing; with one it runs.
         if !std::path::Path::new("/dev/nvidiactl").exists() {
             let missing = "no NVIDIA driver was found on this machine: the library libcuda cannot be loaded";
             fails(["run", &file, "--tokens", "1"], &[missing]);
             let cuda = ["run", tiny(), "--target", "cuda", "--tokens", "1"];
             fails(cuda, &[missing]);
+            fails(["bench", &file, "--batch", "1,8"], &[missing]);
+            fails(["bench", tiny(), "--target", "cuda"], &[missing]);
+            fails(["verify", tiny(), "--target", "cuda"], &[missing]);
             fails(
                 [&cuda[..], &["--gpu-mode", "persistent", "--device", "1"]].concat(),
                 &[missing],

@@ -16,6 +16,7 @@ mod code;
 mod driver;
 mod grid;
 mod memory;
+mod model;
 mod stand_ins;
 mod text;
 mod warp;
@@ -31,6 +32,7 @@ use crate::interpret::{Call, Machine};
 pub use driver::FiberDriver;
 use grid::{Launch, Program};
 use memory::Guarded;
+pub use model::on_fibers;
 
 /// Kernels of a GPU, made for this machine.
 pub struct Fibers(Mutex<Program>);

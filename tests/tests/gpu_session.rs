@@ -3,14 +3,11 @@
 
 use std::sync::Arc;
 
-use rwkvc::backends;
-use rwkvc::compile::{Options, PROGRAMS, compile, kernels};
-use rwkvc::weights::weights;
-use rwkvc_backend_api::{Listing, Target};
+use rwkvc_backend_api::Target;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::State;
 use rwkvc_runtime::gpu::{GpuModel, GpuSession, Mode};
-use rwkvc_tests::fibers::FiberDriver;
+use rwkvc_tests::fibers::{FiberDriver, on_fibers};
 use rwkvc_tests::fixtures::{self, Golden};
 use rwkvc_tests::numbers::difference;
 
@@ -27,25 +24,14 @@ fn demo_with(
     target: &str,
     change: impl Fn(String) -> String,
 ) -> Result<(GpuModel, Arc<FiberDriver>), String> {
-    let model = fixtures::open("demo.safetensors");
     let target = Target::parse(target).expect("a target");
-    let mut options = Options {
-        backend: backends::all()[0],
-        passes: Selection::all(),
-        fuel: None,
-        programs: PROGRAMS.to_vec(),
-        target: target.clone(),
-        probes: false,
-        after_pass: &mut |_, _| {},
-    };
-    let compiled = compile(&model, &mut options).expect("it compiles");
-    // Fibers run what LLVM makes PTX of.
-    let listing = backends::all()[0].listing(&kernels(&compiled.plan), &target, Listing::Llvm);
-    let code = change(listing.expect("a listing")).into_bytes();
-    let weights = weights(&model, &compiled.plan).expect("weights");
-    let device = Arc::new(FiberDriver::new(2));
-    let model = GpuModel::from_parts(compiled.manifest, &code, weights, device.clone());
-    Ok((model.map_err(|e| e.to_string())?, device))
+    on_fibers(
+        &fixtures::open("demo.safetensors"),
+        &target,
+        Selection::all(),
+        false,
+        change,
+    )
 }
 
 fn floats(values: &[f32]) -> Vec<f64> {

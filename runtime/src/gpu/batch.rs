@@ -84,12 +84,29 @@ impl GpuBatch {
     /// # Errors
     /// If there is not one token for each member or the model does not know one, or the device fails.
     pub fn step(&mut self, tokens: &[u32]) -> Result<&[f32], SessionError> {
+        self.advance(tokens)?;
+        self.logits()
+    }
+
+    /// One token of each member in, in their order; the logits stay on the device until [`Self::logits`] asks for them.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn advance(&mut self, tokens: &[u32]) -> Result<(), SessionError> {
         self.members.check_tokens(tokens)?;
         if tokens.is_empty() {
             return Err(StepError::NoTokens.into());
         }
         self.runner.check(ProgramKind::Batch, tokens)?;
         self.runner.run(self.program, tokens, None)?;
+        Ok(())
+    }
+
+    /// The logits of the step that came last, `[members, vocab]`.
+    ///
+    /// # Errors
+    /// If none came since a member joined or left, or the device fails.
+    pub fn logits(&mut self) -> Result<&[f32], SessionError> {
         self.runner.logits()
     }
 

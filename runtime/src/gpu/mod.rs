@@ -15,6 +15,7 @@ mod error;
 mod model;
 mod runner;
 mod session;
+mod timer;
 
 pub use batch::GpuBatch;
 pub use cuda::CudaDriver;
@@ -25,3 +26,4 @@ pub use driver::{
 pub use error::GpuError;
 pub use model::{GpuModel, Mode, WALK};
 pub use session::{GpuSession, SessionError};
+pub use timer::Timer;

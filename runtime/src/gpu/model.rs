@@ -39,6 +39,17 @@ pub enum Mode {
     Persistent,
 }
 
+impl Mode {
+    /// Its name: `launches`, `graph` or `persistent`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Launches => "launches",
+            Mode::Graph => "graph",
+            Mode::Persistent => "persistent",
+        }
+    }
+}
+
 /// A model that is loaded on a device. It never changes; clones share it.
 #[derive(Clone, Debug)]
 pub struct GpuModel(Arc<Loaded>);

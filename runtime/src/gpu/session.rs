@@ -135,8 +135,16 @@ impl GpuSession {
     /// # Errors
     /// If there are no tokens or the model does not know one, or the device fails.
     pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32], SessionError> {
-        self.call(ProgramKind::Prefill, tokens, None)?;
+        self.feed(tokens)?;
         self.logits()
+    }
+
+    /// Any number of tokens in; the logits after the last one stay on the device until [`Self::logits`] asks for them.
+    ///
+    /// # Errors
+    /// As [`Self::prefill`].
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<(), SessionError> {
+        self.call(ProgramKind::Prefill, tokens, None)
     }
 
     /// [`Self::prefill`], adding the nanoseconds that each launch took to its place in `times`.

@@ -7,8 +7,10 @@ use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Batch, Model, State, WorkspaceOptions};
 use serde::Serialize;
 
+use rwkvc::measure::{KernelRow, Spread, kernel_rows};
+
 use super::super::tables::table;
-use super::{KernelRow, Roofs, Spread, arithmetic, kernel_rows, weight_bytes};
+use super::{Roofs, arithmetic, weight_bytes};
 
 /// One size of a batch, measured.
 #[derive(Serialize)]
@@ -121,7 +123,7 @@ impl Batches {
                 gflop_s,
                 peak_share: gflop_s.map(|g| g / roofs.arithmetic),
                 kernels: match kernels {
-                    true => kernel_rows(model, program, &times, steps),
+                    true => kernel_rows(model.manifest(), program, &times, steps),
                     false => vec![],
                 },
             })

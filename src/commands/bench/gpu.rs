@@ -1,0 +1,224 @@
+//! `rwkvc bench` on a GPU: the same questions, by the clock of the device.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rwkvc::engine;
+use rwkvc::measure::gpu::{Measured, Row, Workload, measure};
+use rwkvc_runtime::Artifact;
+use rwkvc_runtime::gpu::{DeviceInfo, Driver, GpuModel};
+use rwkvc_runtime::manifest::ProgramKind;
+use serde::Serialize;
+
+use super::{kernels, selections};
+use crate::cli::{Bench, Format};
+use crate::commands::tables::table;
+use crate::{options, output, progress};
+
+/// Lengths of prompts if none is asked for.
+const PREFILL: [usize; 2] = [512, 2048];
+
+#[derive(Serialize)]
+struct Device {
+    name: String,
+    capability: String,
+    memory_bytes: u64,
+    multiprocessors: u32,
+    l2_bytes: u64,
+    /// The version of CUDA that the driver knows, as 1000 · major + 10 · minor.
+    cuda: u32,
+}
+
+#[derive(Serialize)]
+struct Variant {
+    name: String,
+    /// Absent for what was compiled already.
+    compile_s: Option<f64>,
+    #[serde(flatten)]
+    measured: Measured,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    backend: String,
+    target: String,
+    device: Device,
+    decode_tokens: usize,
+    samples: usize,
+    variants: Vec<Variant>,
+}
+
+/// Measures a file that was compiled for GPUs.
+pub(super) fn artifact(args: &Bench, artifact: Artifact) -> Result<()> {
+    let given = [
+        ("--compare", args.compare.is_some()),
+        ("--ablation", args.ablation),
+    ];
+    let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
+    if let Some(option) = given.or(options::codegen_option(&args.codegen)) {
+        bail!(
+            "`{}` is compiled already: {option} goes with a checkpoint",
+            args.model.display()
+        );
+    }
+    let work = workload(args)?;
+    let driver = options::driver(args.device)?;
+    let manifest = artifact.manifest();
+    for program in work.programs() {
+        if manifest.program(program).is_none() {
+            bail!(
+                "`{}` was compiled without its {program} program",
+                args.model.display()
+            );
+        }
+    }
+    let (backend, target) = (manifest.backend.clone(), manifest.target.arch.clone());
+    let device = device(driver.info());
+    let model = GpuModel::from_artifact(artifact, driver)
+        .with_context(|| format!("opening `{}`", args.model.display()))?;
+    let variants = vec![Variant {
+        name: "compiled".into(),
+        compile_s: None,
+        measured: measured(&model, &work, args)?,
+    }];
+    show(args, backend, target, device, variants)
+}
+
+/// Measures variants of a checkpoint, one after the other, so that only one is in the device's memory.
+pub(super) fn checkpoint(args: &Bench) -> Result<()> {
+    let work = workload(args)?;
+    let selections = selections(args)?;
+    let checkpoint = options::checkpoint(&args.model)?;
+    let mut after = options::printer(&args.codegen.passes)?;
+    let mut compile = options::compile_options(&args.codegen, &work.programs(), &mut after)?;
+    // First, so that nothing is compiled where nothing can run.
+    let driver = options::driver(args.device)?;
+    let bar = progress::bar(selections.len() as u64, "compiling and measuring");
+    let mut variants = vec![];
+    for (name, passes) in selections {
+        compile.passes = passes;
+        let start = Instant::now();
+        let model = engine::load_on_gpu(&checkpoint, &mut compile, Arc::clone(&driver) as Arc<dyn Driver>)?;
+        variants.push(Variant {
+            name,
+            compile_s: Some(start.elapsed().as_secs_f64()),
+            measured: measured(&model, &work, args)?,
+        });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let (backend, target) = (compile.backend.name().into(), compile.target.to_string());
+    show(args, backend, target, device(driver.info()), variants)
+}
+
+fn workload(args: &Bench) -> Result<Workload> {
+    if args.batch.contains(&0) {
+        bail!("--batch 0: a batch has one state at least");
+    }
+    if args.threads.threads.is_some() {
+        bail!("--threads is for processors, and this is measured on a GPU");
+    }
+    let prefills = args.prefill.as_deref().unwrap_or(&PREFILL);
+    Ok(Workload {
+        modes: options::modes(args.modes.as_deref()),
+        decode: args.decode,
+        batches: args.batch.clone(),
+        prefills: prefills.iter().copied().filter(|&n| n > 0).collect(),
+        samples: usize::from(args.samples),
+    })
+}
+
+fn measured(model: &GpuModel, work: &Workload, args: &Bench) -> Result<Measured> {
+    let mut measured = measure(model, work)?;
+    if args.no_kernels {
+        measured.kernels.clear();
+    }
+    Ok(measured)
+}
+
+fn device(info: &DeviceInfo) -> Device {
+    let (major, minor) = info.capability;
+    Device {
+        name: info.name.clone(),
+        capability: format!("sm_{major}{minor}"),
+        memory_bytes: info.memory_bytes,
+        multiprocessors: info.multiprocessors,
+        l2_bytes: info.l2_bytes,
+        cuda: info.driver_version,
+    }
+}
+
+fn show(args: &Bench, backend: String, target: String, device: Device, variants: Vec<Variant>) -> Result<()> {
+    let report = Report {
+        model: args.model.display().to_string(),
+        backend,
+        target,
+        device,
+        decode_tokens: args.decode,
+        samples: usize::from(args.samples),
+        variants,
+    };
+    match args.out.format {
+        Format::Json => output::json(&report),
+        Format::Text => output::print(&text(&report)),
+    }
+}
+
+fn text(r: &Report) -> String {
+    let d = &r.device;
+    let mut text = format!(
+        "{}: {} for {}, on {} ({}, {} multiprocessors, {:.0} GB)\n",
+        r.model,
+        r.backend,
+        r.target,
+        d.name,
+        d.capability,
+        d.multiprocessors,
+        d.memory_bytes as f64 / 1e9,
+    );
+    let copy = r.variants.iter().map(|v| v.measured.copy_gb_s.max);
+    text += &format!(
+        "copies {:.1} GB/s, read and written, measured between the samples\n\n",
+        copy.fold(0.0, f64::max)
+    );
+    let share = |share: Option<f64>| share.map_or("–".into(), |s| format!("{:.0} %", 100.0 * s));
+    let cells = |v: &Variant, row: &Row| {
+        let what = match row.what {
+            ProgramKind::Decode => "decode".into(),
+            what => format!("{what} {}", row.tokens),
+        };
+        let rate = row.tokens_per_s;
+        vec![
+            v.name.clone(),
+            what,
+            row.mode.into(),
+            format!("{:.1}", rate.median),
+            format!("{:.1}–{:.1}", rate.min, rate.max),
+            format!("{:.3}", row.ms),
+            row.gb_s.map_or("–".into(), |x| format!("{x:.1}")),
+            share(row.copy_share),
+        ]
+    };
+    let rows = r
+        .variants
+        .iter()
+        .flat_map(|v| v.measured.rows.iter().map(move |row| (v, row)));
+    let head = ["variant", "", "mode", "tok/s", "range", "ms", "GB/s", "of copy"];
+    text += &table(&head, &rows.map(|(v, row)| cells(v, row)).collect::<Vec<_>>());
+    for v in &r.variants {
+        let m = &v.measured;
+        text += &format!(
+            "\n{}: {} launches a step, {:.1} MB of weights",
+            v.name,
+            m.launches,
+            m.bytes_per_token as f64 / 1e6
+        );
+        text += &v
+            .compile_s
+            .map_or("\n".into(), |s| format!(", compiled and loaded in {s:.2} s\n"));
+        text += &kernels(&format!("{}, one decode step", v.name), &m.kernels);
+    }
+    text
+}
