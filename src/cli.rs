@@ -277,7 +277,8 @@ pub(crate) struct Sampling {
         allow_negative_numbers = true
     )]
     pub(crate) penalty_decay: f32,
-    /// Equal seeds give equal text
+    /// Equal seeds give equal text. A GPU chooses tokens itself, unless top-k or a penalty is given, and draws others
+    /// from a seed than a processor
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
 }

@@ -1,6 +1,6 @@
 //! The line from a checkpoint to code, as one function.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rwkvc_backend_api::{Backend, Features, Target};
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
@@ -12,6 +12,9 @@ use rwkvc_runtime::manifest::{Manifest, ProgramKind};
 
 use crate::manifest::manifest;
 
+/// The most states that a batch has on a GPU.
+const MOST_STATES: usize = 256;
+
 /// What to compile for, and how.
 pub struct Options<'o> {
     /// Code generator.
@@ -22,7 +25,7 @@ pub struct Options<'o> {
     pub passes: Selection,
     /// Rewrites allowed in each graph.
     pub fuel: Option<u64>,
-    /// The shapes of the step.
+    /// The shapes of the step. Code for GPUs has a program that chooses tokens besides.
     pub programs: Vec<ProgramKind>,
     /// Whether the residual stream after each block is an output too.
     pub probes: bool,
@@ -75,6 +78,9 @@ pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
             plan.set_initial(i, weight, value);
         }
     }
+    if let Features::Gpu(gpu) = features {
+        plan.add_sampler(model.config().vocab, MOST_STATES, &gpu)?;
+    }
     Ok(plan)
 }
 
@@ -95,6 +101,7 @@ pub fn graph(model: &Model, kind: ProgramKind, options: &mut Options<'_>) -> Res
         ProgramKind::Decode => graph.specialise(Some(1), Some(1)),
         ProgramKind::Prefill | ProgramKind::Score => graph.specialise(Some(1), None),
         ProgramKind::Batch => graph.specialise(None, Some(1)),
+        ProgramKind::Sample => bail!("choosing tokens has no graph"),
     };
     let mut fuel = Fuel::new(options.fuel);
     let mut ignore = |_: &'static str, _: &Graph| {};
@@ -113,6 +120,7 @@ pub fn name(kind: ProgramKind) -> &'static str {
         ProgramKind::Prefill => "prefill",
         ProgramKind::Score => "score",
         ProgramKind::Batch => "batch",
+        ProgramKind::Sample => "sample",
     }
 }
 
@@ -135,6 +143,6 @@ fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
         (ProgramKind::Score, _) => 32,
         // States of the whole batch are kept: on a processor more members hardly make any of them faster.
         (ProgramKind::Batch, Features::Cpu(_)) => 64,
-        (ProgramKind::Batch, Features::Gpu(_)) => 256,
+        (ProgramKind::Batch, Features::Gpu(_)) | (ProgramKind::Sample, _) => MOST_STATES,
     }
 }

@@ -10,7 +10,9 @@ use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, Verified, verify};
 use rwkvc_passes::pipeline::{self, Fuel, Selection};
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::gpu::{Driver, GpuModel, GpuSession, Mode};
+use rwkvc_runtime::gpu::{Driver, GpuModel, GpuSession, Mode, Sampling};
+use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_runtime::{Artifact, State, Workspace, WorkspaceOptions};
 
 use crate::compile::{Options, compile};
@@ -29,6 +31,17 @@ pub trait Engine {
 
     /// Tokens in; `each` gets the logits after every one.
     fn score(&mut self, tokens: &[u32], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>;
+
+    /// Begins to choose tokens where the logits are, as these options say; whether [`Self::generate`] can.
+    fn choose_by(&mut self, _: &SamplerOptions) -> bool {
+        false
+    }
+
+    /// The next `n` tokens, the first one after the call that came last. The state reads all but the last one of them,
+    /// which the next call of this reads first; a token that is given is read in place of it.
+    fn generate(&mut self, _: usize) -> Result<Vec<u32>> {
+        bail!("this engine chooses no tokens")
+    }
 
     /// Continues from a saved state.
     fn load_state(&mut self, path: &Path) -> Result<()>;
@@ -184,6 +197,20 @@ impl Engine for Gpu {
             }
         })?;
         result
+    }
+
+    fn choose_by(&mut self, options: &SamplerOptions) -> bool {
+        match Sampling::of(options) {
+            Some(sampling) if self.session.model().has(ProgramKind::Sample) => {
+                self.session.set_sampling(sampling);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn generate(&mut self, n: usize) -> Result<Vec<u32>> {
+        Ok(self.session.generate(n)?)
     }
 
     fn load_state(&mut self, path: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 //! [`compile::compile`] is the compiler in one function; [`engine`] runs its result, or the reference evaluator.
 
 pub mod backends;
+pub mod choose;
 pub mod compile;
 pub mod engine;
 mod manifest;

@@ -39,10 +39,13 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
         weights: plan.weights.iter().map(weight_info).collect(),
         state: plan.state.iter().map(state_slot).collect(),
         arena_bytes: plan.arena_bytes,
+        // What is planned beside the shapes of the step comes after them.
         programs: programs
             .iter()
+            .copied()
+            .chain([ProgramKind::Sample])
             .zip(&plan.programs)
-            .map(|(&kind, p)| program(kind, p))
+            .map(|(kind, p)| program(kind, p))
             .collect(),
     };
     manifest.place_weights().context("placing the weights")?;
@@ -142,5 +145,7 @@ fn arg(place: &Place) -> Arg {
         Place::Arena(offset) => Arg::Arena(offset),
         Place::Tokens => Arg::Tokens,
         Place::Logits => Arg::Logits,
+        Place::Sampler => Arg::Sampler,
+        Place::Counts => Arg::Counts,
     }
 }

@@ -47,7 +47,7 @@ impl Values {
                     let mut each = |_: usize, row: &[f32]| values.add("logits", row);
                     code.score(workspace, &mut state, chunk, &mut each)?;
                 }
-                ProgramKind::Prefill | ProgramKind::Batch => {
+                ProgramKind::Prefill | ProgramKind::Batch | ProgramKind::Sample => {
                     bail!("a {program} program of a processor is not looked at")
                 }
             }
@@ -108,7 +108,7 @@ impl Values {
     pub fn expected_of(&self, program: ProgramKind, tokens: usize) -> Self {
         let mut expected = self.clone();
         match program {
-            ProgramKind::Decode | ProgramKind::Score => {}
+            ProgramKind::Decode | ProgramKind::Score | ProgramKind::Sample => {}
             ProgramKind::Prefill => {
                 for (_, logits) in expected.0.iter_mut().filter(|(name, _)| name == "logits") {
                     let vocab = logits.len() / tokens;

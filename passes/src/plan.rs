@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::{Features, GpuFeatures};
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::graph::{Dim, Graph, NodeId, TensorType, Value};
@@ -138,6 +138,10 @@ pub enum Place {
     Tokens,
     /// The logits.
     Logits,
+    /// How the next token of each state is chosen.
+    Sampler,
+    /// How many tokens of each state were chosen.
+    Counts,
 }
 
 /// Why a graph cannot be planned.
@@ -177,6 +181,38 @@ impl Plan {
             layout: Layout::RowMajor,
             codes: None,
         });
+    }
+}
+
+impl Plan {
+    /// Adds a program that chooses the next token of each of up to `states` states on a GPU, where the logits are.
+    pub fn add_sampler(
+        &mut self,
+        vocab: usize,
+        states: usize,
+        features: &GpuFeatures,
+    ) -> Result<(), PlanError> {
+        let kernel = schedule::sample_kernel(vocab as i64, features);
+        let text = kernel.to_string();
+        let kernel = rwkvc_ir::kernel::verify::verify(kernel).map_err(|source| PlanError::Kernel {
+            op: "sample".into(),
+            source,
+            text,
+        })?;
+        self.programs.push(Program {
+            name: "sample",
+            max_tokens: states,
+            probes: vec![],
+            launches: vec![Launch {
+                kernel: self.kernels.len(),
+                grid: kernel.grid,
+                args: vec![Place::Logits, Place::Sampler, Place::Counts, Place::Tokens],
+                weight_bytes: 0,
+                label: "sample".into(),
+            }],
+        });
+        self.kernels.push(kernel);
+        Ok(())
     }
 }
 

@@ -18,6 +18,12 @@ pub const GPU_ARCH: &str = "cuda";
 /// What every buffer of a GPU kernel is aligned to, in bytes.
 pub const GPU_ALIGN: u64 = 16;
 
+/// Bytes that say how the next token of a state is chosen: the temperature and top-p as f32, and a 32-bit seed.
+pub const SAMPLER_BYTES: u64 = 12;
+
+/// Bytes that count the tokens of a state that were chosen.
+pub const SAMPLER_COUNT_BYTES: u64 = 4;
+
 /// The contents of an artifact except the code and the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -74,6 +80,7 @@ impl Manifest {
         let states = match program.kind {
             ProgramKind::Batch => program.max_tokens as u64,
             ProgramKind::Decode | ProgramKind::Prefill | ProgramKind::Score => 1,
+            ProgramKind::Sample => 0,
         };
         // Checked: at most 2^34 values and 2^20 states.
         self.state_len() * 4 * states
@@ -255,6 +262,9 @@ pub enum ProgramKind {
     /// `o * max_tokens` of the batch state, and has a row for each state there; so a batch state has
     /// `state_len * max_tokens` floats.
     Batch,
+    /// The logits `[tokens, vocab]` of up to `max_tokens` states in, the next token of each out, to where the tokens are.
+    /// Only for GPUs. All its buffers have a part for each state, and nothing else.
+    Sample,
 }
 
 impl ProgramKind {
@@ -262,7 +272,7 @@ impl ProgramKind {
     pub fn has_all_logits(self) -> bool {
         match self {
             ProgramKind::Decode | ProgramKind::Prefill => false,
-            ProgramKind::Score | ProgramKind::Batch => true,
+            ProgramKind::Score | ProgramKind::Batch | ProgramKind::Sample => true,
         }
     }
 }
@@ -274,6 +284,7 @@ impl std::fmt::Display for ProgramKind {
             ProgramKind::Prefill => "prefill",
             ProgramKind::Score => "score",
             ProgramKind::Batch => "batch",
+            ProgramKind::Sample => "sample",
         })
     }
 }
@@ -305,4 +316,8 @@ pub enum Arg {
     Tokens,
     /// The f32 logits, `[vocab]` or `[tokens, vocab]`.
     Logits,
+    /// [`SAMPLER_BYTES`] for each state, which only a [`ProgramKind::Sample`] program reads.
+    Sampler,
+    /// [`SAMPLER_COUNT_BYTES`] for each state, which only a [`ProgramKind::Sample`] program counts on.
+    Counts,
 }

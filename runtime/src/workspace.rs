@@ -90,6 +90,9 @@ impl Workspace {
                         Arg::Arena(offset) => arena.pointer().wrapping_add(offset as usize),
                         Arg::Tokens => tokens.pointer(),
                         Arg::Logits => logits.pointer(),
+                        Arg::Sampler | Arg::Counts => {
+                            unreachable!("`Manifest::check` leaves these to GPUs")
+                        }
                         Arg::State(offset) => {
                             prepared.state.push((prepared.pointers.len(), offset as usize));
                             std::ptr::null_mut()

@@ -30,7 +30,9 @@ pub(crate) fn run(args: &Logits) -> Result<()> {
             rows.push(logits.to_vec());
             Ok(())
         })?,
-        ProgramKind::Prefill | ProgramKind::Batch => rows.push(engine.prefill(&args.tokens)?.to_vec()),
+        ProgramKind::Prefill | ProgramKind::Batch | ProgramKind::Sample => {
+            rows.push(engine.prefill(&args.tokens)?.to_vec())
+        }
     }
     if args.out.format == Format::Json {
         return if args.all {

@@ -4,9 +4,10 @@ use std::io::Read;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use rwkvc::choose::Chooser;
 use rwkvc_runtime::chat::{self, Message};
 use rwkvc_runtime::manifest::ProgramKind;
-use rwkvc_runtime::sampler::{Sampler, SamplerOptions};
+use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_runtime::text::TextStream;
 use rwkvc_runtime::tokenizer::{END_OF_TEXT, Tokenizer};
 use serde::Serialize;
@@ -66,14 +67,14 @@ pub(crate) fn run(args: &Run) -> Result<()> {
     if args.chat {
         stops.extend(chat::STOPS.map(String::from));
     }
-    let mut sampler = Sampler::new(sampling, engine.vocab())?;
+    let mut chooser = Chooser::new(&mut *engine, sampling, args.state_out.is_some())?;
     let mut writer = Writer {
         stream: tokenizer.map(|t| TextStream::new(t, stops)).transpose()?,
         text: String::new(),
         shown: args.out.format == Format::Text,
     };
     let start = Instant::now();
-    let mut next = sampler.sample(engine.prefill(&prompt)?)?;
+    let mut next = chooser.first(&mut *engine, &prompt, args.max_tokens)?;
     let prompt_s = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
@@ -86,15 +87,16 @@ pub(crate) fn run(args: &Run) -> Result<()> {
         }
         tokens.push(next);
         let stopped = writer.push(next)?;
-        // The state after a run has seen every token that was printed.
-        let logits = engine.step(next)?;
         if stopped {
             finished = "stop";
+        }
+        let left = args.max_tokens - tokens.len();
+        if stopped || left == 0 {
+            // The state after a run has seen every token that was printed.
+            engine.step(next)?;
             break;
         }
-        if tokens.len() < args.max_tokens {
-            next = sampler.sample(logits)?;
-        }
+        next = chooser.after(&mut *engine, next, left)?;
     }
     writer.finish()?;
     let decode_s = start.elapsed().as_secs_f64();

@@ -191,6 +191,7 @@ impl<'p> Interpreter<'p> {
                 }
                 (&mut self.logits, 0)
             }
+            Place::Sampler | Place::Counts => return Err("choosing tokens is not interpreted".into()),
         };
         let has = memory.len();
         memory
@@ -231,7 +232,7 @@ fn length(param: &Param, tokens: i64) -> usize {
 fn check_overlaps(launch: &Launch, params: &[Param], tokens: i64) -> Result<(), String> {
     let range = |i: usize| match launch.args[i] {
         Place::State(offset) | Place::Arena(offset) => offset..offset + length(&params[i], tokens) as u64,
-        Place::Weight(_) | Place::Tokens | Place::Logits => 0..1,
+        _ => 0..1,
     };
     let same_memory = |i: usize, j: usize| match (launch.args[i], launch.args[j]) {
         (Place::State(_), Place::State(_)) | (Place::Arena(_), Place::Arena(_)) => true,

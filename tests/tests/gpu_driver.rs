@@ -247,6 +247,7 @@ impl Decoder {
                 Place::Arena(offset) => arena.offset(offset),
                 Place::Tokens => tokens,
                 Place::Logits => logits,
+                Place::Sampler | Place::Counts => unreachable!("a step chooses no tokens"),
             };
             let args = launch.args.iter().map(|place| address(place).0).chain([1]);
             (function, launch.grid.at(1) as u32, args.collect())

@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
+use rwkvc::choose::Chooser;
+use rwkvc::engine::{Engine, Gpu};
 use rwkvc_backend_api::Target;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::State;
-use rwkvc_runtime::gpu::{GpuModel, GpuSession, Mode};
+use rwkvc_runtime::gpu::{GpuModel, GpuSession, Mode, Sampling};
+use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_tests::fibers::{FiberDriver, on_fibers};
 use rwkvc_tests::fixtures::{self, Golden};
 use rwkvc_tests::numbers::difference;
+use rwkvc_tests::session::Session;
 
 /// Largest difference of a logit of the demo from its float64 golden.
 const LOGITS: f64 = 2e-5;
@@ -135,6 +140,142 @@ fn members_of_a_batch_are_as_if_alone() {
     let error = batch.leave(3).expect_err("no such member").to_string();
     assert_eq!(error, "there is no member 3 in a batch of 3");
     assert!(batch.step(&[1, 2, 100_000]).is_err(), "no such token");
+}
+
+/// The most probable token of each row, the first of equals.
+fn likeliest(logits: &[f32], vocab: usize) -> Vec<u32> {
+    let row = |row: &[f32]| {
+        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        row.iter().position(|&x| x == most).expect("one of them") as u32
+    };
+    logits.chunks(vocab).map(row).collect()
+}
+
+#[test]
+fn tokens_are_chosen_on_the_device() {
+    const PROMPT: [u32; 3] = [0, 66, 111];
+    let (model, device) = demo("cuda").expect("a model");
+    let vocab = model.vocab();
+    let step = model.manifest().programs[0].launches.len();
+
+    // What a processor writes.
+    let code = rwkvc::engine::load(
+        &fixtures::open("demo.safetensors"),
+        &mut rwkvc::compile::Options {
+            backend: rwkvc::backends::all()[0],
+            target: Target::host(),
+            passes: Selection::all(),
+            fuel: None,
+            programs: vec![ProgramKind::Decode, ProgramKind::Prefill],
+            probes: false,
+            after_pass: &mut |_, _| {},
+        },
+    );
+    let code = code.expect("code");
+    let mut on_processor = Session::new(&code, 1);
+    let mut expected = likeliest(&on_processor.prefill(&PROMPT), vocab);
+    while expected.len() < 5 {
+        let logits = on_processor.decode(&expected[expected.len() - 1..]);
+        expected.extend(likeliest(&logits, vocab));
+    }
+
+    let after = floats(&on_processor.decode(&expected[4..]));
+
+    let drawn_by = Sampling {
+        temperature: 0.9,
+        top_p: 0.95,
+        seed: 7,
+    };
+    let mut drawn = vec![];
+    for mode in [Mode::Launches, Mode::Graph, Mode::Persistent] {
+        let mut session = model.session(mode).expect("a session");
+        assert!(session.generate(1).is_err(), "there are no logits yet");
+        session.feed(&PROMPT).expect("a prompt");
+        let launches = device.launches();
+        let mut tokens = session.generate(2).expect("two tokens");
+        assert_eq!(
+            device.launches() - launches,
+            if mode == Mode::Persistent { 3 } else { 2 + step }
+        );
+        tokens.extend(session.generate(3).expect("three more"));
+        assert_eq!(tokens, expected, "{mode:?}");
+        // The state has not read the last one; a token that is given comes in its place.
+        let last = floats(session.step(expected[4]).expect("a step"));
+        assert!(difference(&last, &after) <= 1e-4, "{mode:?}");
+        assert!(session.generate(0).expect("nothing").is_empty());
+
+        session.reset().expect("a fresh state");
+        session.feed(&PROMPT).expect("a prompt");
+        session.set_sampling(drawn_by);
+        drawn.push(session.generate(5).expect("draws"));
+    }
+    assert_ne!(drawn[0], expected, "draws are draws");
+    assert!(
+        drawn.iter().all(|d| *d == drawn[0]),
+        "all modes draw the same: {drawn:?}"
+    );
+
+    // As `rwkvc run` does it, whether or not the state must be exact after each token.
+    for exact in [false, true] {
+        let mut engine = Gpu::new(&model, Mode::Graph).expect("an engine");
+        let mut chooser = Chooser::new(&mut engine, SamplerOptions::greedy(), exact).expect("it chooses");
+        assert!(matches!(chooser, Chooser::OnDevice { .. }));
+        let mut found = vec![chooser.first(&mut engine, &PROMPT, 5).expect("a token")];
+        while found.len() < 5 {
+            let last = found[found.len() - 1];
+            found.push(
+                chooser
+                    .after(&mut engine, last, 5 - found.len())
+                    .expect("a token"),
+            );
+        }
+        assert_eq!(found, expected);
+        let last = floats(engine.step(expected[4]).expect("a step"));
+        assert!(difference(&last, &after) <= 1e-4, "exact: {exact}");
+        let penalties = SamplerOptions {
+            presence_penalty: 0.1,
+            ..SamplerOptions::greedy()
+        };
+        assert!(!engine.choose_by(&penalties), "penalties need this machine");
+    }
+
+    // After the logits of many tokens nothing is chosen.
+    let mut session = model.session(Mode::Graph).expect("a session");
+    session.score(&PROMPT, &mut |_, _| {}).expect("logits");
+    assert!(session.generate(1).is_err());
+}
+
+#[test]
+fn members_of_a_batch_choose_as_if_alone() {
+    let (model, _device) = demo("cuda").expect("a model");
+    let drawn_by = Sampling {
+        temperature: 1.0,
+        top_p: 0.9,
+        seed: 3,
+    };
+    let alone = |first: u32, sampling: Sampling| {
+        let mut session = model.session(Mode::Launches).expect("a session");
+        session.set_sampling(sampling);
+        session.advance(first).expect("a step");
+        session.generate(3).expect("tokens")
+    };
+    let expected = [alone(84, drawn_by), alone(66, Sampling::GREEDY)];
+    for mode in [Mode::Launches, Mode::Graph, Mode::Persistent] {
+        let mut batch = model.batch(mode).expect("a batch");
+        let state = model.new_state().expect("a state");
+        for _ in 0..3 {
+            batch.join(&state).expect("there is room");
+        }
+        // The last one takes the place of the first one, with the way it chooses.
+        batch.set_sampling(2, drawn_by).expect("a member");
+        batch.leave(0).expect("a member");
+        assert!(batch.set_sampling(2, drawn_by).is_err(), "it has moved");
+        assert!(batch.generate(1).is_err(), "there are no logits yet");
+        batch.advance(&[84, 66]).expect("a step");
+        let tokens = batch.generate(3).expect("tokens");
+        let of = |member: usize| tokens.iter().copied().skip(member).step_by(2).collect::<Vec<_>>();
+        assert_eq!([of(0), of(1)], expected, "{mode:?}");
+    }
 }
 
 #[test]

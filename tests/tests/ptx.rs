@@ -13,7 +13,6 @@ use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::Plan;
-use rwkvc_passes::schedule::sample_kernel;
 use rwkvc_runtime::gpu::WALK;
 use rwkvc_tests::{fixtures, random};
 
@@ -113,9 +112,7 @@ fn every_target_assembles_without_spills() {
     for (name, target) in levels() {
         for (variant, passes) in [("fused", Selection::all()), ("unfused", Selection::unfused())] {
             let plan = planned(&demo, &target, passes.clone());
-            let mut all = kernels(&plan);
-            all.push(sample_kernel(320, &rwkvc_backend_api::GPU));
-            let found = assemble(&ptxas, &all, &target);
+            let found = assemble(&ptxas, &kernels(&plan), &target);
             check_decode(&plan, &found);
             if (name.as_str(), variant) == ("cuda:sm_90", "fused") {
                 let plan = planned(&large, &target, passes);

@@ -130,3 +130,58 @@ fn a_small_nucleus_is_the_likeliest_token() {
         }
     }
 }
+
+#[test]
+fn the_temperature_changes_shares_but_not_the_nucleus() {
+    // 0.5, 0.3 and 0.2: a nucleus of 0.7 is the first two at any temperature; at one of 0.5 they have 25 to 9 shares.
+    let vocab = 40;
+    let mut row = vec![-100.0; vocab];
+    for (place, p) in [(3, 0.5_f32), (30, 0.3), (17, 0.2)] {
+        row[place] = p.ln();
+    }
+    let kernel = sample_kernel(vocab as i64, &GPU);
+    let machines = machines(&kernel);
+    let machine = machines.last().expect("one at least");
+    let draws = 200;
+    let share = |temperature: f32| {
+        let rows: Vec<_> = (0..draws)
+            .map(|i| (row.clone(), (temperature, 0.7, 9, i)))
+            .collect();
+        let found = choose(&kernel, &**machine, &rows);
+        assert!(found.iter().all(|(t, _)| [3, 30].contains(t)), "{temperature}");
+        found.iter().filter(|(t, _)| *t == 3).count() as f64 / f64::from(draws)
+    };
+    for (temperature, expected) in [(0.5, 25.0 / 34.0), (1.0, 5.0 / 8.0), (1e30, 0.5)] {
+        let bound = 4.0 * (expected * (1.0 - expected) / f64::from(draws)).sqrt();
+        assert!((share(temperature) - expected).abs() <= bound, "{temperature}");
+    }
+    for temperature in [1e-30, f32::from_bits(1)] {
+        assert_eq!(share(temperature), 1.0);
+    }
+}
+
+#[test]
+fn logits_that_are_no_numbers_choose_nothing() {
+    for vocab in [7, 2500] {
+        let kernel = sample_kernel(vocab as i64, &GPU);
+        let mut rows = vec![];
+        for (i, wrong) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38]
+            .into_iter()
+            .enumerate()
+        {
+            for temperature in [0.0, 1.0] {
+                let mut row = logits(vocab, i);
+                row[vocab - 2] = wrong;
+                rows.push((row, (temperature, 0.5, 1, 0)));
+            }
+        }
+        for machine in machines(&kernel) {
+            let found = choose(&kernel, &*machine, &rows);
+            assert!(found[..6].iter().all(|(token, _)| *token == -1), "{found:?}");
+            assert!(
+                found[6..].iter().all(|(token, _)| *token == vocab as i32 - 2),
+                "{found:?}"
+            );
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use super::driver::Address;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
+use super::sampling::Sampling;
 use super::session::SessionError;
 use crate::batch::members::{Members, place};
 use crate::manifest::{ProgramKind, StateSlot};
@@ -55,6 +56,7 @@ impl GpuBatch {
             self.runner.driver().upload(to, &bytes[start..start + len])?;
         }
         self.members.count += 1;
+        self.runner.chooser().join();
         self.runner.forget();
         Ok(member)
     }
@@ -75,6 +77,7 @@ impl GpuBatch {
             }
         }
         self.members.count -= 1;
+        self.runner.chooser().leave(member);
         self.runner.forget();
         Ok(state)
     }
@@ -108,6 +111,27 @@ impl GpuBatch {
     /// If none came since a member joined or left, or the device fails.
     pub fn logits(&mut self) -> Result<&[f32], SessionError> {
         self.runner.logits()
+    }
+
+    /// Begins to choose the tokens of a member in this way. Without it, [`Self::generate`] takes the most probable ones.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn set_sampling(&mut self, member: usize, sampling: Sampling) -> Result<(), SessionError> {
+        self.members.last(member)?;
+        self.runner.set_sampling(member, sampling);
+        Ok(())
+    }
+
+    /// Chooses `n` tokens of each member on the device, `[n, members]`, the first ones from the logits of the step that
+    /// came last. Members read all but the last of them, which the next call of this reads first; tokens that are given
+    /// are read in place of them.
+    ///
+    /// # Errors
+    /// If no step came since a member joined or left, the code cannot choose tokens, logits are not finite numbers, or the
+    /// device fails.
+    pub fn generate(&mut self, n: usize) -> Result<Vec<u32>, SessionError> {
+        self.runner.generate(n)
     }
 
     /// Where a member's row of a part of the state starts.

@@ -95,6 +95,9 @@ pub enum GpuError {
         /// What was asked for.
         call: &'static str,
     },
+    /// The code computed what no numbers are.
+    #[error("the logits of state {0} are not finite numbers, so no token can be chosen")]
+    NotFinite(usize),
     /// All of a program cannot run as one launch.
     #[error("the program cannot run as one persistent launch: {0}")]
     Persistent(String),

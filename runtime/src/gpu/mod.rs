@@ -14,6 +14,7 @@ mod cuda;
 mod error;
 mod model;
 mod runner;
+mod sampling;
 mod session;
 mod timer;
 
@@ -25,5 +26,6 @@ pub use driver::{
 };
 pub use error::GpuError;
 pub use model::{GpuModel, Mode, WALK};
+pub use sampling::Sampling;
 pub use session::{GpuSession, SessionError};
 pub use timer::Timer;

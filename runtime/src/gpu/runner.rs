@@ -5,6 +5,7 @@ use super::driver::{
 };
 use super::error::GpuError;
 use super::model::{GpuModel, Mode, check_memory};
+use super::sampling::{Chooser, Sampling};
 use super::session::SessionError;
 use crate::manifest::{Arg, Launch, Manifest, Program, ProgramKind, Size};
 use crate::model::StepError;
@@ -18,6 +19,12 @@ const LARGE_WEIGHT: u64 = 64 << 10;
 pub(super) struct Runner {
     // First, so that recorded launches go before the memory they use.
     programs: Vec<Prepared>,
+    /// The program that chooses tokens, if the code has one.
+    sampler: Option<Prepared>,
+    /// What it needs besides the logits.
+    chooser: Chooser,
+    /// Whether the device has chosen tokens that the states have not read.
+    is_ahead: bool,
     mode: Mode,
     walker: Option<Walker>,
     state: DeviceBuffer,
@@ -42,8 +49,8 @@ struct Prepared {
     tasks: Vec<Task>,
     /// The parameters of all tasks, back to back: addresses, and the number of tokens as the last of each.
     args: Vec<u64>,
-    /// Recorded launches, by number of tokens.
-    graphs: HashMap<usize, (Graph, Owned)>,
+    /// Recorded launches, by number of tokens and whether the next ones are chosen at the end.
+    graphs: HashMap<(usize, bool), (Graph, Owned)>,
     /// What [`super::model::WALK`] walks, by number of tokens.
     tables: HashMap<usize, DeviceBuffer>,
 }
@@ -93,8 +100,13 @@ impl Runner {
             .into_iter()
             .try_fold(0u64, u64::checked_add);
         check_memory(&**driver, "the session", total.unwrap_or(u64::MAX))?;
+        let batch = chosen().find(|(_, p)| p.kind == ProgramKind::Batch);
+        let states = batch.map_or(1, |(_, p)| p.max_tokens);
         let mut runner = Runner {
             programs: vec![],
+            sampler: None,
+            chooser: Chooser::new(driver, states)?,
+            is_ahead: false,
             mode,
             walker: match mode {
                 Mode::Persistent => Some(Walker::new(model)?),
@@ -111,6 +123,9 @@ impl Runner {
             model: model.clone(),
         };
         runner.programs = chosen().map(|(index, p)| runner.prepare(index, p)).collect();
+        let mut all = manifest.programs.iter().enumerate();
+        let sampler = all.find(|(_, p)| p.kind == ProgramKind::Sample);
+        runner.sampler = sampler.map(|(index, p)| runner.prepare(index, p));
         Ok(runner)
     }
 
@@ -161,6 +176,8 @@ impl Runner {
             Arg::Arena(offset) => self.arena.address().offset(offset),
             Arg::Tokens => self.tokens.address(),
             Arg::Logits => self.logits.address(),
+            Arg::Sampler => self.chooser.options(),
+            Arg::Counts => self.chooser.counts(),
         }
     }
 
@@ -182,12 +199,13 @@ impl Runner {
 
     /// Checks a call; returns the program's position here and the most tokens it takes at once.
     pub(super) fn check(&self, kind: ProgramKind, tokens: &[u32]) -> Result<(usize, usize), StepError> {
-        let manifest = self.model.manifest();
-        let program = |p: &Prepared| &manifest.programs[p.index];
-        let position = self.programs.iter().position(|p| program(p).kind == kind);
-        let position = position.ok_or(StepError::Program(kind))?;
+        let position = self.position(kind).ok_or(StepError::Program(kind))?;
         StepError::check_tokens(tokens, self.model.vocab())?;
-        Ok((position, program(&self.programs[position]).max_tokens))
+        Ok((position, self.program(position).max_tokens))
+    }
+
+    fn position(&self, kind: ProgramKind) -> Option<usize> {
+        (0..self.programs.len()).find(|&position| self.program(position).kind == kind)
     }
 
     /// Checks that there is a place for the time of each launch of a program.
@@ -206,22 +224,87 @@ impl Runner {
         tokens: &[u32],
         times: Option<&mut [u64]>,
     ) -> Result<(), GpuError> {
-        self.last = None;
-        self.rows = 0;
+        self.forget();
         self.driver()
             .upload(self.tokens.address(), bytemuck::cast_slice(tokens))?;
         let count = tokens.len();
-        self.programs[program].set_tokens(count);
-        match (times, self.mode) {
-            (Some(times), _) => self.launch_timed(program, count, times)?,
-            (None, Mode::Graph) if self.comes_again(program, count) => self.replay(program, count)?,
-            (None, Mode::Persistent) if self.program(program).kind == ProgramKind::Decode => {
-                self.walk(program, count)?;
+        match times {
+            Some(times) => {
+                self.programs[program].set_tokens(count);
+                self.launch_timed(program, count, times)?;
             }
-            (None, _) => self.launch(program, count)?,
+            None => self.start(program, count, false)?,
         }
         self.last = Some((program, count));
         Ok(())
+    }
+
+    /// Runs a program on the tokens that are on the device; with `choose`, the next ones are then in their place.
+    fn start(&mut self, program: usize, count: usize, choose: bool) -> Result<(), GpuError> {
+        self.rows = 0;
+        self.programs[program].set_tokens(count);
+        match self.mode {
+            Mode::Graph if self.comes_again(program, count) => {
+                return self.replay(program, count, choose);
+            }
+            Mode::Persistent if self.program(program).kind == ProgramKind::Decode => {
+                self.walk(program, count)?;
+            }
+            _ => self.launch(&self.programs[program], count)?,
+        }
+        match &self.sampler {
+            Some(sampler) if choose => self.launch(sampler, count),
+            _ => Ok(()),
+        }
+    }
+
+    /// Chooses `n` tokens for each state, after the call that came last; the states read all of them but the last. Those
+    /// chosen at the same time are together.
+    pub(super) fn generate(&mut self, n: usize) -> Result<Vec<u32>, SessionError> {
+        let (last, tokens) = self.last.ok_or(StepError::NoTokens)?;
+        let (step, states) = match self.program(last).kind {
+            ProgramKind::Batch => (Some(last), tokens),
+            ProgramKind::Decode | ProgramKind::Prefill => (self.position(ProgramKind::Decode), 1),
+            // Where the logits of the last token are, those of the first are expected.
+            ProgramKind::Score | ProgramKind::Sample => return Err(StepError::NoTokens.into()),
+        };
+        let step = step.ok_or(StepError::Program(ProgramKind::Decode))?;
+        let Some(sampler) = &mut self.sampler else {
+            return Err(StepError::Program(ProgramKind::Sample).into());
+        };
+        sampler.set_tokens(states);
+        let driver = Arc::clone(self.model.driver());
+        self.chooser.ready(&*driver)?;
+        // If anything fails on the way, nothing is known of the states.
+        self.last = None;
+        let mut chosen = vec![];
+        let mut left = n;
+        while left > 0 {
+            let now = left.min(self.chooser.room());
+            for i in 0..now {
+                if self.is_ahead {
+                    self.start(step, states, true)?;
+                } else if let Some(sampler) = &self.sampler {
+                    self.launch(sampler, states)?;
+                }
+                self.is_ahead = true;
+                self.chooser.keep(&*driver, self.tokens.address(), i)?;
+            }
+            self.chooser.read(&*driver, now, &mut chosen)?;
+            left -= now;
+        }
+        self.last = Some(if n > 1 { (step, states) } else { (last, tokens) });
+        Ok(chosen)
+    }
+
+    /// How tokens of states are chosen.
+    pub(super) fn chooser(&mut self) -> &mut Chooser {
+        &mut self.chooser
+    }
+
+    /// Begins to choose the tokens of a state in this way.
+    pub(super) fn set_sampling(&mut self, state: usize, sampling: Sampling) {
+        self.chooser.set(state, sampling);
     }
 
     /// Whether calls with this many tokens are many: not so the rest of a prompt.
@@ -234,8 +317,8 @@ impl Runner {
         &self.model.manifest().programs[self.programs[position].index]
     }
 
-    fn launch(&self, program: usize, tokens: usize) -> Result<(), GpuError> {
-        for launch in self.programs[program].launches(tokens) {
+    fn launch(&self, program: &Prepared, tokens: usize) -> Result<(), GpuError> {
+        for launch in program.launches(tokens) {
             // SAFETY: `Manifest::check` has compared every buffer with what its kernel declares to touch for up to
             // `max_tokens` tokens, and that nothing written overlaps; blocks of a grid are independent by the contract
             // of kernels. The memory belongs to this value or, weights that are only read, to the model; it is released
@@ -268,17 +351,19 @@ impl Runner {
         Ok(())
     }
 
-    fn replay(&mut self, program: usize, tokens: usize) -> Result<(), GpuError> {
+    fn replay(&mut self, program: usize, tokens: usize, choose: bool) -> Result<(), GpuError> {
         let driver = Arc::clone(self.model.driver());
         let prepared = &mut self.programs[program];
-        if let Some((graph, _)) = prepared.graphs.get(&tokens) {
+        if let Some((graph, _)) = prepared.graphs.get(&(tokens, choose)) {
             return driver.replay(*graph);
         }
-        let launches: Vec<_> = prepared.launches(tokens).collect();
+        let sampler = self.sampler.iter().filter(|_| choose);
+        let choosing = sampler.flat_map(|sampler| sampler.launches(tokens));
+        let launches: Vec<_> = prepared.launches(tokens).chain(choosing).collect();
         // SAFETY: as in `launch`; graphs are released before the memory.
         let graph = unsafe { driver.record(&launches)? };
         let owned = Owned::new(&driver, Resource::Graph(graph));
-        prepared.graphs.insert(tokens, (graph, owned));
+        prepared.graphs.insert((tokens, choose), (graph, owned));
         driver.replay(graph)
     }
 
@@ -347,6 +432,8 @@ impl Runner {
     /// Forgets the call that came last: its logits are not those of the state any more.
     pub(super) fn forget(&mut self) {
         self.last = None;
+        self.rows = 0;
+        self.is_ahead = false;
     }
 }
 

@@ -3,6 +3,7 @@
 use super::error::GpuError;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
+use super::sampling::Sampling;
 use crate::batch::MemberError;
 use crate::manifest::ProgramKind;
 use crate::model::StepError;
@@ -36,7 +37,9 @@ pub struct GpuSession {
 
 impl GpuSession {
     pub(super) fn new(model: &GpuModel, mode: Mode) -> Result<Self, SessionError> {
-        let runner = Runner::new(model, mode, |kind| kind != ProgramKind::Batch)?;
+        let is_for_one = |kind| !matches!(kind, ProgramKind::Batch | ProgramKind::Sample);
+        let mut runner = Runner::new(model, mode, is_for_one)?;
+        runner.chooser().join();
         let mut session = GpuSession { runner };
         session.reset()?;
         Ok(session)
@@ -128,6 +131,21 @@ impl GpuSession {
     pub fn step_profiled(&mut self, token: u32, times: &mut [u64]) -> Result<&[f32], SessionError> {
         self.call(ProgramKind::Decode, &[token], Some(times))?;
         self.logits()
+    }
+
+    /// Begins to choose tokens in this way. Without it, [`Self::generate`] takes the most probable ones.
+    pub fn set_sampling(&mut self, sampling: Sampling) {
+        self.runner.set_sampling(0, sampling);
+    }
+
+    /// Chooses `n` tokens on the device, the first one from the logits of the call that came last. The state reads all but
+    /// the last of them, which the next call of this reads first; a token that is given is read in place of it.
+    ///
+    /// # Errors
+    /// If no call came since the state was set or it was [`Self::score`], the code cannot choose tokens, the logits are
+    /// not finite numbers, or the device fails.
+    pub fn generate(&mut self, n: usize) -> Result<Vec<u32>, SessionError> {
+        self.runner.generate(n)
     }
 
     /// Any number of tokens in, the logits after the last one out, in chunks of the prefill program's size.

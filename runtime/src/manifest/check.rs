@@ -3,7 +3,7 @@
 
 use super::{
     Access, Arg, FORMAT_VERSION, GPU_ALIGN, KernelInfo, Launch, Manifest, ParamInfo, Program, ProgramKind,
-    StateSlot, WEIGHT_ALIGN, WeightInfo,
+    SAMPLER_BYTES, SAMPLER_COUNT_BYTES, StateSlot, WEIGHT_ALIGN, WeightInfo,
 };
 use std::collections::HashSet;
 
@@ -189,6 +189,17 @@ impl Manifest {
         if states > MAX_BUFFER {
             return Err(program.error(format!("advances {states} bytes of states, more than any model")));
         }
+        if program.kind == ProgramKind::Sample && !self.is_for_gpus() {
+            let arch = &self.target.arch;
+            return Err(program.error(format!("is for `{arch}`, but only GPUs choose tokens")));
+        }
+        if program.kind == ProgramKind::Sample
+            && let Some(batch) = self.program(ProgramKind::Batch)
+            && tokens < batch.max_tokens
+        {
+            let most = batch.max_tokens;
+            return Err(program.error(format!("is for {tokens} states, but a batch has up to {most}")));
+        }
         for probe in &program.probes {
             let bytes = probe.elements.at(tokens).and_then(|n| n.checked_mul(4));
             if !probe.offset.is_multiple_of(4) || !fits(probe.offset, bytes, self.arena_bytes) {
@@ -258,6 +269,17 @@ impl Manifest {
     /// The memory behind an argument, if the kernel may use it like this.
     fn region(&self, program: &Program, arg: &Arg, param: &ParamInfo) -> Result<Region, String> {
         let tokens = program.max_tokens as u64;
+        let chooses = program.kind == ProgramKind::Sample;
+        if chooses && param.bytes.fixed != 0 {
+            // It is run for any number of states on buffers that have a part for each.
+            let fixed = param.bytes.fixed;
+            return Err(format!(
+                "of which it takes {fixed} bytes whatever the number of states"
+            ));
+        }
+        if !chooses && matches!(arg, Arg::Sampler | Arg::Counts) {
+            return Err("which only a sample program has".into());
+        }
         let (space, start, len, writable) = match *arg {
             Arg::Weight(i) => {
                 let weight = self
@@ -268,7 +290,9 @@ impl Manifest {
             }
             Arg::State(offset) => (Space::State, offset, self.state_bytes(program), true),
             Arg::Arena(offset) => (Space::Arena, offset, self.arena_bytes, true),
-            Arg::Tokens => (Space::Tokens, 0, tokens * 4, false),
+            Arg::Tokens => (Space::Tokens, 0, tokens * 4, chooses),
+            Arg::Sampler => (Space::Sampler, 0, tokens * SAMPLER_BYTES, false),
+            Arg::Counts => (Space::Counts, 0, tokens * SAMPLER_COUNT_BYTES, true),
             Arg::Logits => (Space::Logits, 0, self.logits_bytes(program), true),
         };
         let written = param.access != Access::Read;
@@ -310,6 +334,8 @@ enum Space {
     Arena,
     Tokens,
     Logits,
+    Sampler,
+    Counts,
 }
 
 struct Region {

@@ -1,8 +1,9 @@
 //! Choosing the next token where the logits are, so that a step needs nothing of the host.
 //!
 //! A block has the logits of one state. The nucleus, the fewest tokens whose probabilities add up to `top_p`, is all
-//! tokens of at least some probability, which a search by halves finds without sorting. One of them is drawn by its
-//! share of a random number, which is a hash of a seed and a count.
+//! tokens of at least some probability, which a search by halves finds without sorting. One of them is drawn by a random
+//! number, a hash of a seed and a count; as the runtime's sampler does it, the temperature changes the shares within the
+//! nucleus, not the nucleus.
 
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::DType;
@@ -21,6 +22,9 @@ const LEAST: f32 = 32.0;
 /// Halvings of the range in which the least probability of the nucleus lies: to `2^-19` of an octave.
 const HALVINGS: i64 = 24;
 
+/// Logits that a thread loads at the same time.
+const AT_ONCE: i64 = 8;
+
 /// The logits of a row as a thread sees them: elements `t`, `t + threads`, ….
 struct Logits {
     buf: Buf,
@@ -33,27 +37,38 @@ impl Logits {
     /// Runs `body(builder, logit, token)` for each of the thread's logits.
     fn for_each(&self, b: &mut Builder, mut body: impl FnMut(&mut Builder, Reg, Reg)) {
         let count = self.threads.count;
-        let whole = self.vocab / count * count;
-        let mut element = |b: &mut Builder, first: Affine| {
-            let token = b.address("token", first + self.threads.t);
-            let x = b.load("x", self.buf, self.start.clone() + token, 1);
-            body(b, x, token);
+        let mut elements = |b: &mut Builder, first: Affine, n: i64| {
+            // All loads first: they wait for memory together.
+            let load = |b: &mut Builder, i: i64| {
+                let token = b.address("token", first.clone() + i * count + self.threads.t);
+                (b.load("x", self.buf, self.start.clone() + token, 1), token)
+            };
+            let loaded: Vec<_> = (0..n).map(|i| load(b, i)).collect();
+            for (x, token) in loaded {
+                body(b, x, token);
+            }
         };
-        if whole > 0 {
-            let kind = rwkvc_ir::kernel::LoopKind::Serial;
-            b.for_loop(kind, "i", 0, whole, count, |b, i| element(b, i.into()));
+        let mut start = 0;
+        for n in [AT_ONCE, 1] {
+            let step = n * count;
+            let end = start + (self.vocab - start) / step * step;
+            if start < end {
+                let kind = rwkvc_ir::kernel::LoopKind::Serial;
+                b.for_loop(kind, "i", start, end, step, |b, i| elements(b, i.into(), n));
+            }
+            start = end;
         }
-        if whole < self.vocab {
-            let end = b.index(self.vocab - whole);
+        if start < self.vocab {
+            let end = b.index(self.vocab - start);
             let inside = b.less(self.threads.t, end);
-            b.if_else(inside, |b| element(b, whole.into()), |_| {});
+            b.if_else(inside, |b| elements(b, start.into(), 1), |_| {});
         }
     }
 }
 
 /// The kernel that chooses a token for each row of logits. Parameters: the logits `[T, vocab]`, [`SAMPLER_WORDS`] for
 /// each row, how many tokens each row chose before `[T]`, which it counts on, and the tokens `[T]`. A temperature of 0
-/// takes the first of the most likely.
+/// takes the first of the most likely. The token is −1 where a logit is not a finite number.
 pub fn sample_kernel(vocab: i64, features: &GpuFeatures) -> Kernel {
     let mut s = Scope::new(&format!("sample_{vocab}"), &[], &[], features);
     let logits =
@@ -88,6 +103,7 @@ pub fn sample_kernel(vocab: i64, features: &GpuFeatures) -> Kernel {
             vocab,
             threads,
         };
+        let is_finite = block.all_finite(b, &x);
         let (most, likeliest) = block.most(b, &x);
         let chosen = b.var("chosen", likeliest);
         b.if_else(
@@ -99,6 +115,8 @@ pub fn sample_kernel(vocab: i64, features: &GpuFeatures) -> Kernel {
             },
             |_| {},
         );
+        let none = b.int(-1, 1);
+        b.set(chosen, Inst::Select(is_finite, chosen, none));
         leader(b, threads.t, |b| {
             b.store(tokens, row, chosen);
             let one = b.int(1, 1);
@@ -144,6 +162,17 @@ struct Block {
 }
 
 impl Block {
+    /// Whether all logits are finite numbers, in all threads.
+    fn all_finite(&self, b: &mut Builder, x: &Logits) -> Reg {
+        let zero = b.float(0.0, 1);
+        let sum = b.var("nothing", zero);
+        // Nothing but zeros, unless a factor is infinite or NaN.
+        x.for_each(b, |b, logit, _| b.set(sum, Inst::Fma(logit, zero, sum)));
+        let sum = block_sum(b, self.sums, 0, sum, x.threads);
+        b.barrier();
+        b.inst("finite", Inst::Compare(Compare::Eq, sum, sum))
+    }
+
     /// The largest logit and the first token that has it, in all threads.
     fn most(&self, b: &mut Builder, x: &Logits) -> (Reg, Reg) {
         let low = b.float(f32::NEG_INFINITY, 1);
@@ -200,31 +229,36 @@ impl Block {
         random: Reg,
     ) -> Reg {
         let log2_e = b.float(std::f32::consts::LOG2_E, 1);
-        let scale = b.div(log2_e, temperature);
-        // Octaves below the likeliest token, and the probability beside its.
+        let one = b.float(1.0, 1);
+        let sharper = b.div(one, temperature);
+        let (largest, smallest) = (b.float(f32::MAX, 1), b.float(f32::MIN, 1));
+        let sharper = b.binary(Binary::Min, sharper, largest);
+        // Octaves below the likeliest token. Finite, so that no product with it is NaN.
         let octaves = |b: &mut Builder, logit: Reg| {
             let d = b.sub(logit, most);
-            b.mul(d, scale)
+            let u = b.mul(d, log2_e);
+            b.binary(Binary::Max, u, smallest)
         };
-        // A token's share if it is at least `least`, and whether it is less.
-        let share = |b: &mut Builder, logit: Reg, least: Reg| {
+        // A token's probability beside the likeliest one's if it is at least `least`, and whether it is less.
+        let share = |b: &mut Builder, logit: Reg, least: Reg, sharper: Reg| {
             let u = octaves(b, logit);
             let outside = b.less(u, least);
+            let u = b.mul(u, sharper);
             let p = b.unary(Unary::Exp2, u);
             let none = b.float(0.0, 1);
             (b.inst("p", Inst::Select(outside, none, p)), outside)
         };
-        let mass_from = |b: &mut Builder, least: Reg| {
+        let mass_from = |b: &mut Builder, least: Reg, sharper: Reg| {
             let zero = b.float(0.0, 1);
             let mass = b.var("mass", zero);
             x.for_each(b, |b, logit, _| {
-                let (p, _) = share(b, logit, least);
+                let (p, _) = share(b, logit, least, sharper);
                 b.set(mass, Inst::Binary(Binary::Add, p, mass));
             });
             mass
         };
         let total_mass = |b: &mut Builder, least: Reg| {
-            let mass = mass_from(b, least);
+            let mass = mass_from(b, least, one);
             let total = block_sum(b, self.sums, 0, mass, x.threads);
             b.barrier();
             total
@@ -250,7 +284,7 @@ impl Block {
         let none = b.float(f32::NEG_INFINITY, 1);
         b.set(low, Inst::Select(not_enough, none, low));
 
-        let mine = mass_from(b, low);
+        let mine = mass_from(b, low, sharper);
         let (before, total) = self.running_sum(b, mine, x.threads);
         let target = b.mul(random, total);
         // The thread in whose share the target falls; the likeliest token if rounding leaves it in none.
@@ -270,7 +304,7 @@ impl Block {
                     |b| {
                         let mass = b.var("walked", before);
                         x.for_each(b, |b, logit, candidate| {
-                            let (p, outside) = share(b, logit, low);
+                            let (p, outside) = share(b, logit, low, sharper);
                             // The last token of the nucleus at which the sum before it is not beyond the target.
                             let beyond = b.less(target, mass);
                             let skip = b.binary(Binary::Or, outside, beyond);
