@@ -164,6 +164,8 @@ pub(crate) enum Emit {
     Asm,
     /// PTX, the assembly text of NVIDIA GPUs, with one entry per kernel
     Ptx,
+    /// The machine code of an NVIDIA GPU as text, by the `ptxas` and `nvdisasm` of CUDA's toolkit
+    Sass,
     /// LLVM IR
     Llvm,
     /// Cranelift IR

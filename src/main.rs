@@ -6,6 +6,7 @@ mod options;
 mod output;
 mod progress;
 mod roof;
+mod sass;
 
 use std::process::ExitCode;
 

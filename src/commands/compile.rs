@@ -15,6 +15,7 @@ use rwkvc_runtime::manifest::ProgramKind;
 use serde_json::json;
 
 use crate::cli::{Compile, Emit, Format};
+use crate::sass::sass;
 use crate::{options, output, progress};
 
 /// Runs the command.
@@ -37,9 +38,9 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     options.programs = PROGRAMS.to_vec();
     match (options.target.arch, args.emit) {
         (Arch::Cuda, Emit::Obj | Emit::Asm) => {
-            bail!("code for {} is PTX: give --emit ptx", options.target)
+            bail!("code for {} is PTX: give --emit ptx or sass", options.target)
         }
-        (Arch::X86_64 | Arch::Aarch64, Emit::Ptx) => {
+        (Arch::X86_64 | Arch::Aarch64, Emit::Ptx | Emit::Sass) => {
             bail!("code for {} is no PTX: give --emit obj or asm", options.target)
         }
         _ => {}
@@ -101,6 +102,7 @@ fn stage(model: &Model, options: &mut Options<'_>, emit: Emit) -> Result<Vec<u8>
     match emit {
         Emit::Obj => Ok(options.backend.lower(&kernels, &options.target)?),
         Emit::Asm | Emit::Ptx => listing(Listing::Asm),
+        Emit::Sass => sass(&listing(Listing::Asm)?, &options.target.cpu),
         Emit::Llvm => listing(Listing::Llvm),
         Emit::Clif => listing(Listing::Clif),
         _ => Ok(kernels

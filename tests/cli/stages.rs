@@ -81,9 +81,10 @@ fn code_for_gpus_is_ptx() {
     let cuda = ["--target", "cuda:sm_90"];
     let refused = |more: &[&str], name| fails([&compile[..], more].concat(), &[name]);
     refused(&["--emit", "ptx"], "is no PTX: give --emit obj or asm");
+    refused(&["--emit", "sass"], "is no PTX: give --emit obj or asm");
     refused(
         &[&cuda[..], &["--emit", "asm"]].concat(),
-        "code for cuda:sm_90 is PTX: give --emit ptx",
+        "code for cuda:sm_90 is PTX: give --emit ptx or sass",
     );
     refused(
         &[&cuda[..], &["--emit", "ptx", "--backend", "cranelift"]].concat(),
@@ -122,6 +123,52 @@ fn code_for_gpus_is_ptx() {
                 [&cuda[..], &["--gpu-mode", "persistent", "--device", "1"]].concat(),
                 &[missing],
             );
+        }
+    }
+}
+
+#[cfg(feature = "llvm")]
+#[test]
+fn machine_code_of_gpus_is_printed_by_the_tools_of_cuda() {
+    let compile = [
+        "compile",
+        tiny(),
+        "-o",
+        "-",
+        "--target",
+        "cuda:sm_90",
+        "--emit",
+        "sass",
+    ];
+    let with_path = |path: &str| {
+        let mut command = program();
+        command.args(compile).env("PATH", path);
+        command.env_remove("CUDA_HOME").env_remove("CUDA_PATH");
+        command.output().expect("it runs")
+    };
+    if !std::path::Path::new("/usr/local/cuda/bin/ptxas").exists() {
+        let output = with_path("/nowhere");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            said.contains("ptxas was not found in PATH, CUDA_HOME/bin"),
+            "{said}"
+        );
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), std::path::PathBuf::from);
+    let tools = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(target)
+        .join("tools/nvidia/bin");
+    if tools.join("ptxas").exists() && tools.join("nvdisasm").exists() {
+        let output = with_path(tools.to_str().expect("a path in UTF-8"));
+        let code = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for expected in ["wkv7_block_", "rwkvc_walk", "LDG.E.128", "EXIT"] {
+            assert!(code.contains(expected), "{expected}");
         }
     }
 }
