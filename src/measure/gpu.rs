@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use rwkvc_runtime::gpu::{DeviceBuffer, Driver, GpuModel, GpuSession, Mode, Timer};
+use rwkvc_runtime::gpu::{DeviceBuffer, Driver, GpuModel, GpuSession, Mode, Sampling, Timer};
 use rwkvc_runtime::manifest::ProgramKind;
 use serde::Serialize;
 
 use super::{KernelRow, Spread, kernel_rows};
 
-/// Bytes that are copied to see how fast memory is, or a quarter of what is free if that is less.
-const COPIED: u64 = 1 << 30;
+/// Bytes of which one half is copied to the other, to see how fast memory is; or a quarter of what is free if that is less.
+const COPIED: u64 = 2 << 30;
 
 /// Calls of one sample of a batch or a prompt: few, as each is long.
 const CALLS: usize = 4;
@@ -43,7 +43,7 @@ impl Workload {
 /// One way of running a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// `decode`, `batch` or `prefill`.
+    /// `decode`, `batch` or `prefill`, whose logits stay on the device; `sample` is decode with each token chosen there.
     pub what: ProgramKind,
     /// How it was started: `launches`, `graph` or `persistent`.
     pub mode: &'static str,
@@ -130,6 +130,10 @@ pub fn measure(model: &GpuModel, work: &Workload) -> Result<Measured> {
             decode(&mut session, work)?,
             work,
         )?);
+        if model.has(ProgramKind::Sample) {
+            let ns = generate(&mut session, work)?;
+            rows.push(row(ProgramKind::Sample, mode, 1, ns, work)?);
+        }
         copies.push(copying.measure()?);
         for &length in &work.prefills {
             let ns = prefill(&mut session, length, work)?;
@@ -174,6 +178,22 @@ fn decode(session: &mut GpuSession, work: &Workload) -> Result<Vec<f64>> {
     sampled(&timer, work.samples, work.decode, |i| {
         Ok(session.advance(token(i, vocab))?)
     })
+}
+
+/// With draws from a nucleus, which take longer than the most probable token.
+fn generate(session: &mut GpuSession, work: &Workload) -> Result<Vec<f64>> {
+    let timer = Timer::new(session.model().driver())?;
+    session.set_sampling(Sampling {
+        temperature: 1.0,
+        top_p: 0.85,
+        seed: 0,
+    });
+    session.generate(2)?;
+    let ns = sampled(&timer, work.samples, 1, |_| {
+        session.generate(work.decode)?;
+        Ok(())
+    })?;
+    Ok(ns.into_iter().map(|ns| ns / work.decode as f64).collect())
 }
 
 fn prefill(session: &mut GpuSession, length: usize, work: &Workload) -> Result<Vec<f64>> {

@@ -81,6 +81,7 @@ fn every_way_is_measured() {
         .flat_map(|mode| {
             [
                 (mode, ProgramKind::Decode, 1),
+                (mode, ProgramKind::Sample, 1),
                 (mode, ProgramKind::Prefill, 3),
                 (mode, ProgramKind::Batch, 1),
                 (mode, ProgramKind::Batch, 2),

@@ -275,6 +275,7 @@ impl Runner {
         sampler.set_tokens(states);
         let driver = Arc::clone(self.model.driver());
         self.chooser.ready(&*driver)?;
+        let reads = n > 1 || (n == 1 && self.is_ahead);
         // If anything fails on the way, nothing is known of the states.
         self.last = None;
         let mut chosen = vec![];
@@ -293,7 +294,7 @@ impl Runner {
             self.chooser.read(&*driver, now, &mut chosen)?;
             left -= now;
         }
-        self.last = Some(if n > 1 { (step, states) } else { (last, tokens) });
+        self.last = Some(if reads { (step, states) } else { (last, tokens) });
         Ok(chosen)
     }
 

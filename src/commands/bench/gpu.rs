@@ -187,6 +187,7 @@ fn text(r: &Report) -> String {
     let cells = |v: &Variant, row: &Row| {
         let what = match row.what {
             ProgramKind::Decode => "decode".into(),
+            ProgramKind::Sample => "decode, choosing".into(),
             what => format!("{what} {}", row.tokens),
         };
         let rate = row.tokens_per_s;
