@@ -60,7 +60,7 @@ pub(crate) fn open(
     }
     let mut after = printer(&codegen.passes)?;
     let mut options = compile_options(codegen, programs, &mut after)?;
-    keep_blocks(codegen, &model, &mut options);
+    choose_formats(codegen, &model, &mut options);
     if options.target.arch == Arch::Cuda {
         // First, so that nothing is compiled where nothing can run.
         let driver = driver(gpu.device)?;
@@ -157,11 +157,21 @@ pub(crate) fn compile_options<'o>(
     })
 }
 
-/// Where the command line says nothing, a processor multiplies the blocks of quantised checkpoints as they are.
-pub(crate) fn keep_blocks(codegen: &Codegen, model: &Model, options: &mut Options<'_>) {
-    if codegen.passes.weights.is_none() && options.target.arch != Arch::Cuda {
-        let groups = model.groups().map(|(name, format)| (name.to_owned(), format));
-        options.passes = options.passes.clone().with_formats(Formats::as_stored(groups));
+/// The formats of matrices on a processor: where the command line says nothing, blocks of quantised checkpoints are multiplied as
+/// they are.
+pub(crate) fn formats(passes: &PassOptions, model: &Model) -> Formats {
+    let groups = || model.groups().map(|(name, format)| (name.to_owned(), format));
+    passes
+        .weights
+        .clone()
+        .unwrap_or_else(|| Formats::as_stored(groups()))
+}
+
+/// Gives the matrices of a model their formats.
+pub(crate) fn choose_formats(codegen: &Codegen, model: &Model, options: &mut Options<'_>) {
+    if options.target.arch != Arch::Cuda {
+        let formats = formats(&codegen.passes, model);
+        options.passes = options.passes.clone().with_formats(formats);
     }
 }
 

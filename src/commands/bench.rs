@@ -13,6 +13,7 @@ use rwkvc::engine;
 use rwkvc::measure::{KernelRow, Spread, kernel_rows};
 use rwkvc_backend_api::Arch;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
+use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::manifest::{Arg, Manifest, Program, ProgramKind};
 use rwkvc_runtime::{Artifact, Model, State, Workspace};
 use serde::Serialize;
@@ -96,8 +97,8 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
         return gpu::checkpoint(args);
     }
     let prefill = processor_options(args)?;
-    let selections = selections(args)?;
     let checkpoint = options::checkpoint(&args.model)?;
+    let selections = selections(args, options::formats(&args.codegen.passes, &checkpoint))?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut programs = vec![ProgramKind::Decode];
     programs.extend((prefill > 0).then_some(ProgramKind::Prefill));
@@ -185,8 +186,8 @@ fn processor_options(args: &Bench) -> Result<usize> {
 }
 
 /// The variants to compare, by name.
-fn selections(args: &Bench) -> Result<Vec<(String, Selection)>> {
-    let base = options::selection(&args.codegen.passes)?;
+fn selections(args: &Bench, formats: Formats) -> Result<Vec<(String, Selection)>> {
+    let base = options::selection(&args.codegen.passes)?.with_formats(formats);
     let default = || ["fused", "unfused"].map(String::from).to_vec();
     let mut names = args.compare.clone().unwrap_or_else(default);
     let compared = names.clone();

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     let model = options::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
-    options::keep_blocks(&args.codegen, &model, &mut options);
+    options::choose_formats(&args.codegen, &model, &mut options);
     options.programs = PROGRAMS.to_vec();
     match (options.target.arch, args.emit) {
         (Arch::Cuda, Emit::Obj | Emit::Asm) => {

@@ -243,13 +243,9 @@ mod tests {
     /// A block with arbitrary codes and a moderate scale and minimum.
     fn block(format: BlockFormat) -> Vec<u8> {
         let mut block: Vec<u8> = (0..format.bytes()).map(|i| (i * 151 + 43) as u8).collect();
-        for at in [
-            Some(format.layout().scale.0),
-            format.layout().minimum.map(|m| m.0),
-        ] {
-            if let Some(at) = at {
-                block[at..at + 2].copy_from_slice(&f16::from_f32(0.0123 * (at + 1) as f32).to_le_bytes());
-            }
+        let minimum = format.layout().minimum.map(|(at, _)| at);
+        for at in [format.layout().scale.0].into_iter().chain(minimum) {
+            block[at..at + 2].copy_from_slice(&f16::from_f32(0.0123 * (at + 1) as f32).to_le_bytes());
         }
         block
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rwkvc::engine;
 use rwkvc::measure::gpu::{Measured, Row, Workload, measure};
+use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::Artifact;
 use rwkvc_runtime::gpu::{DeviceInfo, Driver, GpuModel};
 use rwkvc_runtime::manifest::ProgramKind;
@@ -89,7 +90,7 @@ pub(super) fn artifact(args: &Bench, artifact: Artifact) -> Result<()> {
 /// Measures variants of a checkpoint, one after the other, so that only one is in the device's memory.
 pub(super) fn checkpoint(args: &Bench) -> Result<()> {
     let work = workload(args)?;
-    let selections = selections(args)?;
+    let selections = selections(args, Formats::default())?;
     let checkpoint = options::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut compile = options::compile_options(&args.codegen, &work.programs(), &mut after)?;
