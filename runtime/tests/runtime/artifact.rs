@@ -310,4 +310,12 @@ fn messages_name_the_place() {
         check(|m| m.programs[0].max_tokens = 2),
         "program `decode` takes up to 2 tokens, expected 1 to 1"
     );
+    assert_eq!(
+        check(|m| m.programs[0].launches[0].args[0] = Arg::Sampler),
+        "program `decode`, launch 0 (`embed`) passes Sampler as buffer 0 of `embed`, which only a sample program has"
+    );
+    assert_eq!(
+        check(|m| m.programs[0].kind = ProgramKind::Sample),
+        "program `sample` is for `x86_64`, but only GPUs choose tokens"
+    );
 }
