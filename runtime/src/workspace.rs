@@ -35,7 +35,8 @@ pub enum WorkspaceError {
     Threads(#[from] std::io::Error),
 }
 
-/// Memory and threads for the steps of one model. All of it is allocated when it is made.
+/// Memory and threads for the steps of one model. All of it is allocated when it is made. The calling thread takes part in
+/// each step, which needs up to 1 MiB of its stack.
 pub struct Workspace {
     // First, so that the threads end before the memory they know of is gone.
     pool: Pool,

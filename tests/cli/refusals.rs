@@ -412,6 +412,9 @@ fn unknown_names_are_refused_with_those_that_are_known() {
         ["verify", tiny(), "--target", "cuda", "--threads", "1"],
         &["--threads is for processors"],
     );
+    for sizes in ["0", "1,65"] {
+        fails(["bench", tiny(), "--batch", sizes], &["--batch", "1 to 64"]);
+    }
 }
 
 #[test]
