@@ -134,7 +134,7 @@ fn quantised_tensors_become_f16() {
         let (file, values) = quantised("blk.1.channel_mix_key.weight", kind, format);
         let model = open(&file).unwrap();
         let note = format!(
-            "it has quantised tensors (1 in {}); they are decoded to f16 in memory",
+            "it has quantised tensors (1 in {}); what is not multiplied in blocks is decoded to f16 in memory",
             format.name()
         );
         assert_eq!(model.notes(), [note]);

@@ -116,7 +116,7 @@ fn quantised_files_run() {
         "{text}"
     );
     assert!(
-        note.contains("it has quantised tensors (26 in q8_0); they are decoded to f16 in memory"),
+        note.contains("it has quantised tensors (26 in q8_0); what is not multiplied in blocks is decoded to f16 in memory"),
         "{note}"
     );
     let file = |path: &str| std::fs::metadata(path).expect("a file").len();

@@ -230,7 +230,7 @@ fn notes(tensors: &[Tensor]) -> Vec<String> {
         .map(|(format, n)| format!("{n} in {}", format.name()))
         .collect();
     vec![format!(
-        "it has quantised tensors ({}); processors multiply q8_0 and q4 blocks as they are, what else is needed is decoded to f16",
+        "it has quantised tensors ({}); what is not multiplied in blocks is decoded to f16 in memory",
         each.join(", ")
     )]
 }
