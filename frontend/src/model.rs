@@ -199,12 +199,12 @@ impl Model {
         quantised.filter(|q| !q.is_transposed())
     }
 
-    /// The matrices whose blocks a quantised format holds as they are, and that format.
+    /// The matrices that are stored in blocks, and the format that holds these as they are, or with hardly more rounding.
     pub fn groups(&self) -> impl Iterator<Item = (&str, quantized::Format)> {
         self.weights.iter().filter_map(|w| {
             let name = w.tensor.name();
-            let format = self.quantised(name)?.format().groups()?;
-            Some((name, format))
+            let format = self.quantised(name)?.format().groups();
+            Some((name, format.unwrap_or(quantized::Format::Int8)))
         })
     }
 
