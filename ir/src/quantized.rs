@@ -98,14 +98,16 @@ fn largest(values: &[f32; GROUP]) -> f32 {
     values.iter().fold(0.0, |most, x| x.abs().max(most))
 }
 
-/// The nearest code, ties to even; both bounds are whole.
-fn code(steps: f32, least: f32, most: f32) -> i16 {
-    // A number of this size has no fraction, so the sum is rounded, and its lowest bits count from there. Conversions and calls
-    // would be done one by one.
+/// Values in steps from zero as the nearest whole numbers within bounds that are whole, ties to even.
+fn whole(steps: [f32; GROUP], least: f32, most: f32) -> [f32; GROUP] {
+    // A number of this size has no fraction, so the sum is rounded: many at once, where a function would be called for each.
     const WHOLE: f32 = 12_582_912.0;
-    let sum = steps.clamp(least, most) + WHOLE;
-    let code = sum.to_bits().wrapping_sub(WHOLE.to_bits()) as i32;
-    code.clamp(-128, 255) as i16
+    steps.map(|x| (x.clamp(least, most) + WHOLE) - WHOLE)
+}
+
+/// Whole numbers as codes.
+fn codes(steps: [f32; GROUP], zero: i16) -> [i16; GROUP] {
+    steps.map(|x| zero + x as i16)
 }
 
 /// The nearest f16.
@@ -123,7 +125,7 @@ fn int8(values: &[f32; GROUP]) -> Group {
     let scale = rounded(largest(values) / 127.0);
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     Group {
-        codes: values.map(|x| ZERO + code(x * inverse, -127.0, 127.0)),
+        codes: codes(whole(values.map(|x| x * inverse), -127.0, 127.0), ZERO),
         scale,
         offset: -f32::from(ZERO) * scale,
     }
@@ -134,7 +136,7 @@ fn dynamic8(values: &[f32; GROUP]) -> Group {
     let most = largest(values);
     let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
     Group {
-        codes: values.map(|x| code(x * inverse, -127.0, 127.0)),
+        codes: codes(whole(values.map(|x| x * inverse), -127.0, 127.0), 0),
         scale: most / 127.0,
         offset: 0.0,
     }
@@ -143,79 +145,84 @@ fn dynamic8(values: &[f32; GROUP]) -> Group {
 /// How far the first guess of the scale is widened and narrowed: a few outliers may cost less than coarse steps.
 const SCALES: [f32; 9] = [0.8, 0.85, 0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.1];
 
+/// Sixteen steps between the least and the largest value, and those nearest to each value.
+struct Steps {
+    scale: f32,
+    offset: f32,
+    /// Whole numbers.
+    steps: [f32; GROUP],
+}
+
 /// Of some ways to place sixteen steps between the least and the largest value, the one with the smallest squared error.
 fn int4(values: &[f32; GROUP]) -> Group {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let first = with_steps(values, (high - low) / 15.0, low);
-    let mut best = (error(values, &first), first);
+    let mut best = Steps::nearest(values, (high - low) / 15.0, low);
+    let mut least = best.error(values);
     for factor in SCALES {
-        let guess = with_steps(values, (high - low) / 15.0 * factor, low * factor);
-        let (scale, offset) = fitted(values, &guess.codes);
-        let group = with_steps(values, scale, offset);
-        let error = error(values, &group);
-        if error < best.0 {
-            best = (error, group);
+        let guess = Steps::nearest(values, (high - low) / 15.0 * factor, low * factor);
+        let (scale, offset) = guess.fitted(values);
+        let steps = Steps::nearest(values, scale, offset);
+        let error = steps.error(values);
+        if error < least {
+            (least, best) = (error, steps);
         }
     }
-    best.1
-}
-
-/// The nearest codes for steps of `scale` from `offset` on.
-fn with_steps(values: &[f32; GROUP], scale: f32, offset: f32) -> Group {
-    let (scale, offset) = (rounded(scale), rounded(offset));
-    let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
     Group {
-        codes: values.map(|x| code((x - offset) * inverse, 0.0, 15.0)),
-        scale,
-        offset,
+        codes: codes(best.steps, 0),
+        scale: best.scale,
+        offset: best.offset,
     }
 }
 
-/// Sums that are added up side by side.
-const SIDE: usize = 8;
+impl Steps {
+    /// The nearest steps of `scale` from `offset` on.
+    fn nearest(values: &[f32; GROUP], scale: f32, offset: f32) -> Self {
+        let (scale, offset) = (rounded(scale), rounded(offset));
+        let inverse = if scale != 0.0 { 1.0 / scale } else { 0.0 };
+        let steps = whole(values.map(|x| (x - offset) * inverse), 0.0, 15.0);
+        Steps { scale, offset, steps }
+    }
 
-/// `N` sums over all values and their codes.
-fn sums<const N: usize>(
-    values: &[f32; GROUP],
-    codes: &[i16; GROUP],
-    of: impl Fn(f32, f32) -> [f32; N],
-) -> [f32; N] {
-    let mut sums = [[0.0; SIDE]; N];
-    for (values, codes) in values
-        .as_chunks::<SIDE>()
-        .0
-        .iter()
-        .zip(codes.as_chunks::<SIDE>().0)
-    {
-        for i in 0..SIDE {
-            let terms = of(values[i], f32::from(codes[i]));
-            for (sum, term) in sums.iter_mut().zip(terms) {
-                sum[i] += term;
+    /// The scale and offset with the least squared error for these steps.
+    fn fitted(&self, values: &[f32; GROUP]) -> (f32, f32) {
+        let n = GROUP as f32;
+        let [x, q, qq, qx] = self.sums(values, |x, q| [x, q, q * q, q * x]);
+        let variance = n * qq - q * q;
+        if variance <= 0.0 {
+            return (0.0, x / n);
+        }
+        let scale = (n * qx - q * x) / variance;
+        (scale, (x - scale * q) / n)
+    }
+
+    fn error(&self, values: &[f32; GROUP]) -> f32 {
+        let [error] = self.sums(values, |x, q| {
+            let off = self.scale * q + self.offset - x;
+            [off * off]
+        });
+        error
+    }
+
+    /// `N` sums over all values and their steps.
+    fn sums<const N: usize>(&self, values: &[f32; GROUP], of: impl Fn(f32, f32) -> [f32; N]) -> [f32; N] {
+        // So many are added up side by side.
+        const SIDE: usize = 8;
+        let mut sums = [[0.0; SIDE]; N];
+        let pairs = values
+            .as_chunks::<SIDE>()
+            .0
+            .iter()
+            .zip(self.steps.as_chunks::<SIDE>().0);
+        for (values, steps) in pairs {
+            for i in 0..SIDE {
+                for (sum, term) in sums.iter_mut().zip(of(values[i], steps[i])) {
+                    sum[i] += term;
+                }
             }
         }
+        sums.map(|sums| sums.iter().sum())
     }
-    sums.map(|sums| sums.iter().sum())
-}
-
-/// The scale and offset with the least squared error for given codes.
-fn fitted(values: &[f32; GROUP], codes: &[i16; GROUP]) -> (f32, f32) {
-    let n = GROUP as f32;
-    let [x, q, qq, qx] = sums(values, codes, |x, q| [x, q, q * q, q * x]);
-    let variance = n * qq - q * q;
-    if variance <= 0.0 {
-        return (0.0, x / n);
-    }
-    let scale = (n * qx - q * x) / variance;
-    (scale, (x - scale * q) / n)
-}
-
-fn error(values: &[f32; GROUP], group: &Group) -> f32 {
-    let [error] = sums(values, &group.codes, |x, q| {
-        let off = group.scale * q + group.offset - x;
-        [off * off]
-    });
-    error
 }
 
 #[cfg(test)]
@@ -259,8 +266,10 @@ mod tests {
             values[7] *= 4.0;
             let low = values.iter().copied().fold(f32::INFINITY, f32::min);
             let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let plain = with_steps(&values, (high - low) / 15.0, low);
-            assert!(error(&values, &int4(&values)) <= error(&values, &plain));
+            let plain = Steps::nearest(&values, (high - low) / 15.0, low).error(&values);
+            let found = int4(&values);
+            let off = |i: usize| (found.value(i) - f64::from(values[i])).powi(2);
+            assert!((0..GROUP).map(off).sum::<f64>() <= f64::from(plain) * 1.0001);
         }
     }
 
