@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use rwkvc_ir::graph::ops::{LinearGroup, Op, Quantize};
+use rwkvc_ir::graph::ops::{Op, Quantize};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 use rwkvc_ir::quantized::{Format, GROUP};
 
@@ -162,7 +162,7 @@ pub(crate) fn run(graph: &mut Graph, formats: &Formats, fuel: &mut Fuel) -> Resu
                     changed = true;
                 }
             }
-            Op::Linear(_) | Op::LinearGroup(LinearGroup { .. }) => {
+            Op::Linear(_) | Op::LinearGroup(_) => {
                 let mut first = 0;
                 let mut multiplied = vec![];
                 for part in projections(quantizer.graph, node) {
@@ -203,17 +203,17 @@ pub(crate) fn run(graph: &mut Graph, formats: &Formats, fuel: &mut Fuel) -> Resu
 
 struct Quantizer<'g> {
     graph: &'g mut Graph,
-    /// What was quantised already: an activation may be multiplied with several matrices.
-    done: HashMap<(Value, Format), Value>,
+    /// What was quantised already, by format and direction: an activation may be multiplied with several matrices.
+    done: HashMap<(Value, Format, bool), Value>,
 }
 
 impl Quantizer<'_> {
     fn quantized(&mut self, value: Value, format: Format, columns: bool) -> Result<Value, GraphError> {
-        if let Some(&done) = self.done.get(&(value, format)) {
+        if let Some(&done) = self.done.get(&(value, format, columns)) {
             return Ok(done);
         }
         let quantized = self.graph.add(Quantize { format, columns }, &[value])?[0];
-        self.done.insert((value, format), quantized);
+        self.done.insert((value, format, columns), quantized);
         Ok(quantized)
     }
 
@@ -222,7 +222,7 @@ impl Quantizer<'_> {
         let mut new: Vec<Value> = which.iter().map(|&i| operands[i]).collect();
         new.sort();
         new.dedup();
-        new.retain(|&x| !self.done.contains_key(&(x, Format::Dynamic8)));
+        new.retain(|&x| !self.done.contains_key(&(x, Format::Dynamic8, false)));
         if !new.is_empty() {
             let op = Quantize {
                 format: Format::Dynamic8,
@@ -230,11 +230,11 @@ impl Quantizer<'_> {
             };
             let results = self.graph.add(op, &new)?;
             for (x, y) in new.into_iter().zip(results) {
-                self.done.insert((x, Format::Dynamic8), y);
+                self.done.insert((x, Format::Dynamic8, false), y);
             }
         }
         for &i in which {
-            operands[i] = self.done[&(operands[i], Format::Dynamic8)];
+            operands[i] = self.done[&(operands[i], Format::Dynamic8, false)];
         }
         Ok(())
     }

@@ -80,8 +80,9 @@ impl Part {
 /// `[panel][group][row of the panel]` of scales. A kernel that computes `width` outputs in lanes reads it from its beginning to
 /// its end.
 ///
-/// With groups down columns, it is `[panel][column][row of the panel]`, of `int8` with codes counted from zero, of `int4` with the codes of the first half of each group in
-/// the lower bits of bytes and those of the second in the upper ones; and `[panel][column][group of the panel]` of scales.
+/// With groups down columns, it is `[panel][column][row of the panel]`, of `int8` with codes counted from zero, of `int4` with the
+/// codes of the first half of each group in the lower bits of bytes and those of the second in the upper ones; and
+/// `[panel][column][group of the panel]` of scales.
 ///
 /// Rows that are missing in the last panel are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,7 +206,7 @@ impl Packing {
         encode: &dyn Fn(usize, usize, &[f32; GROUP]) -> Group,
     ) {
         let width = self.width;
-        // A group starts at a row and a column; its codes lie `step` bytes apart from `first` on.
+        // A group starts at a row and a column; `place` says which byte has its code `i`.
         let mut group = |row: usize, column: usize, number: usize, place: &dyn Fn(usize) -> usize| {
             let values: [f32; GROUP] = std::array::from_fn(|i| match self.columns {
                 true => panel[(row + i) * columns + column],

@@ -231,7 +231,7 @@ impl<'m> Packed<'m> {
     }
 }
 
-/// Bytes of sums that tiles of all members need: outputs of a task for each token.
+/// How many sums tiles of all members need: outputs of a task for each token.
 pub(super) fn sums(all: &[Option<Packed<'_>>]) -> i64 {
     let of = |p: &Packed<'_>| p.width() * p.height;
     all.iter().flatten().map(of).max().unwrap_or(0)
