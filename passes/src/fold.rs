@@ -1,5 +1,6 @@
 //! Folding: what is known at compile time is computed at compile time.
 
+use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::{Const, Embed, Op};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 
@@ -66,7 +67,12 @@ fn apply(op: &Op, c: &[f64]) -> Option<f64> {
     })
 }
 
-/// `fold-ln0`: a norm of looked-up rows is a look-up of normalised rows, and the table is known.
+/// The largest folded table, in bytes: a norm of one row a token takes a microsecond, which is not worth a second copy of
+/// a large embedding, computed at each start, in the file and in memory.
+const FOLDED_BYTES: usize = 16 << 20;
+
+/// `fold-ln0`: a norm of looked-up rows is a look-up of normalised rows, and the table is known. Only of tables whose f32
+/// values fit into 16 MiB.
 ///
 /// ```text
 /// %x = embed %table, %tokens          %t = layer_norm %table, %w, %b
@@ -89,13 +95,20 @@ pub(crate) fn ln0(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> 
         let known = [table, operands[1], operands[2]]
             .iter()
             .all(|&v| graph.is_constant(v));
-        if known && fuel.take() {
+        if known && is_small(graph, table) && fuel.take() {
             let table = graph.add(Op::LayerNorm(norm), &[table, operands[1], operands[2]])?[0];
             let folded = graph.add(Op::Embed(Embed {}), &[table, tokens])?[0];
             graph.replace_uses(graph.value(node, 0), folded)?;
         }
     }
     Ok(())
+}
+
+/// Whether the f32 values of a table fit into [`FOLDED_BYTES`].
+fn is_small(graph: &Graph, table: Value) -> bool {
+    let lens = graph.ty(table).shape.iter().map(|dim| dim.as_fixed());
+    let bytes = lens.fold(Some(DType::F32.size()), |bytes, len| bytes?.checked_mul(len?));
+    bytes.is_some_and(|bytes| bytes <= FOLDED_BYTES)
 }
 
 /// `dce`: every pass removes what it left dead; this one also removes what was dead before.

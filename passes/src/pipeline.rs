@@ -29,7 +29,7 @@ pub const STANDARD: &[Pass] = &[
     },
     Pass {
         name: "fold-ln0",
-        summary: "normalise the embedding table once instead of each token's row: layer_norm(embed) → embed(layer_norm)",
+        summary: "normalise a small embedding table once instead of each token's row: layer_norm(embed) → embed(layer_norm)",
         fuses: false,
         run: |graph, _, fuel| fold::ln0(graph, fuel),
     },
