@@ -136,7 +136,7 @@ pub const PROGRAMS: [ProgramKind; 4] = [
 fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
     match (kind, features) {
         (ProgramKind::Decode, _) => 1,
-        (ProgramKind::Prefill, Features::Cpu(_)) => 128,
+        (ProgramKind::Prefill, Features::Cpu(_)) => 256,
         // A GPU needs as many rows to keep all its multiprocessors at work.
         (ProgramKind::Prefill, Features::Gpu(_)) => 2048,
         // A row of logits for each token: at 65,536 words this is 8 MiB.

@@ -106,8 +106,8 @@ pub(crate) fn ln0(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> 
 
 /// Whether the f32 values of a table fit into [`FOLDED_BYTES`].
 fn is_small(graph: &Graph, table: Value) -> bool {
-    let lens = graph.ty(table).shape.iter().map(|dim| dim.as_fixed());
-    let bytes = lens.fold(Some(DType::F32.size()), |bytes, len| bytes?.checked_mul(len?));
+    let mut lens = graph.ty(table).shape.iter().map(|dim| dim.as_fixed());
+    let bytes = lens.try_fold(DType::F32.size(), |bytes, len| bytes.checked_mul(len?));
     bytes.is_some_and(|bytes| bytes <= FOLDED_BYTES)
 }
 

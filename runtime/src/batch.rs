@@ -37,7 +37,7 @@ impl From<OutOfMemory> for BatchError {
 }
 
 /// States that advance by one token each. Members join and leave between steps; what becomes of one does not depend on the
-/// others, to the last bit.
+/// others, to the last bit while there are no more than 16. More are added up in another order.
 ///
 /// All memory is allocated when the batch is made: that of a workspace, and [`Self::capacity`] times that of a state.
 ///

@@ -3,6 +3,7 @@
 
 mod batch;
 mod gpu;
+mod prefill;
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use rwkvc::measure::{KernelRow, Spread, kernel_rows};
 use rwkvc_backend_api::Arch;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::manifest::{Arg, Manifest, Program, ProgramKind};
+use rwkvc_runtime::manifest::{Program, ProgramKind};
 use rwkvc_runtime::{Artifact, Model, State, Workspace};
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ use crate::cli::{Bench, Format};
 use crate::roof::{Roof, Roofs};
 use crate::{options, output, progress};
 use batch::{BatchRow, Batches};
+use prefill::{PrefillRow, arithmetic};
 
 /// Tokens of a prompt if it is not said.
 const PREFILL: usize = 128;
@@ -46,6 +48,8 @@ struct Measured {
     roof_share: f64,
     compile_s: f64,
     kernels: Vec<KernelRow>,
+    /// Of the prompt; empty without one.
+    prefill_kernels: Vec<PrefillRow>,
     batches: Vec<BatchRow>,
 }
 
@@ -79,6 +83,8 @@ struct Variant {
     /// Nanoseconds of each launch of the decode program, over all samples.
     times: Vec<u64>,
     profiled: u64,
+    /// The same of the prefill program, over all prompts.
+    prefill_times: Vec<u64>,
     batches: Option<Batches>,
 }
 
@@ -220,6 +226,8 @@ impl Variant {
         let model = engine::load(checkpoint, compile)?;
         let compile_s = start.elapsed().as_secs_f64();
         let launches = decode_program(&model)?.launches.len();
+        let of_prefill = model.manifest().program(ProgramKind::Prefill);
+        let prefill_launches = of_prefill.map_or(0, |p| p.launches.len());
         let batches = match batches {
             [] => None,
             sizes => Some(Batches::new(&model, sizes, workspace)?),
@@ -235,6 +243,7 @@ impl Variant {
             prefill: vec![],
             times: vec![0; launches],
             profiled: 0,
+            prefill_times: vec![0; prefill_launches],
         };
         // Touch every weight once, so that no sample pays for reading the file.
         variant.step(0)?;
@@ -261,8 +270,9 @@ impl Variant {
         if prefill > 0 {
             let tokens: Vec<u32> = (0..prefill).map(token).collect();
             let start = Instant::now();
+            let times = &mut self.prefill_times;
             self.model
-                .prefill(&mut self.workspace, &mut self.state, &tokens)?;
+                .prefill_profiled(&mut self.workspace, &mut self.state, &tokens, times)?;
             self.prefill.push(prefill as f64 / start.elapsed().as_secs_f64());
         }
         if let Some(batches) = &mut self.batches {
@@ -279,20 +289,23 @@ impl Variant {
         let batches = self
             .batches
             .map(|b| b.measured(&self.model, decode.median, roofs, kernels));
+        let prompts = self.prefill.len() as u64;
         let prefill = Spread::of(self.prefill);
         let manifest = self.model.manifest();
-        let prefill_work = manifest
-            .program(ProgramKind::Prefill)
-            .and_then(|p| arithmetic(manifest, p, tokens));
+        let prefill_program = manifest.program(ProgramKind::Prefill);
+        let prefill_work = prefill_program.and_then(|p| arithmetic(manifest, p, tokens));
         let prefill_peak_share = prefill.zip(prefill_work).map(|(speed, work)| {
             let gflop_s = speed.median / tokens as f64 * work / 1e9;
             gflop_s / roofs.arithmetic
         });
-        let rows = if kernels {
-            kernel_rows(self.model.manifest(), program, &self.times, self.profiled)
-        } else {
-            vec![]
-        };
+        let (mut rows, mut prefill_rows) = (vec![], vec![]);
+        if kernels {
+            rows = kernel_rows(manifest, program, &self.times, self.profiled);
+            if let Some(program) = prefill_program {
+                let times = (&self.prefill_times[..], prompts);
+                prefill_rows = prefill::rows(manifest, program, tokens, times, roofs.arithmetic);
+            }
+        }
         Ok(Measured {
             name: self.name,
             threads,
@@ -305,6 +318,7 @@ impl Variant {
             roof_share: gb_s / roofs.memory,
             compile_s: self.compile_s,
             kernels: rows,
+            prefill_kernels: prefill_rows,
             batches: batches.unwrap_or_default(),
         })
     }
@@ -320,38 +334,6 @@ fn decode_program(model: &Model) -> Result<&Program> {
 /// Bytes of weights that one call of a program reads.
 fn weight_bytes(program: &Program) -> u64 {
     program.launches.iter().map(|l| l.weight_bytes).sum()
-}
-
-/// Operations of the products with weights for some tokens, in calls of as many as the program takes: two for each weight
-/// and token. Only of weights that are floats.
-fn arithmetic(manifest: &Manifest, program: &Program, tokens: usize) -> Option<f64> {
-    // Products of codes are of integers.
-    if manifest.weights.iter().any(|w| w.dtype == "i8") {
-        return None;
-    }
-    let calls = tokens.div_ceil(program.max_tokens);
-    let of_launch = |launch: &rwkvc_runtime::manifest::Launch| {
-        let weights = launch.args.iter().filter_map(|arg| match *arg {
-            Arg::Weight(i) => manifest.weights.get(i),
-            _ => None,
-        });
-        let (mut bytes, mut elements) = (0, 0f64);
-        for weight in weights {
-            bytes += weight.bytes;
-            elements += weight.shape.iter().map(|&n| n as f64).product::<f64>();
-        }
-        // Tables are read in part, and nothing is multiplied with them.
-        if launch.weight_bytes < bytes {
-            return 0.0;
-        }
-        let params = &manifest.kernels[launch.kernel].params;
-        let times = match params.iter().any(|p| p.bytes.per_token > 0) {
-            true => tokens,
-            false => calls,
-        };
-        2.0 * elements * times as f64
-    };
-    Some(program.launches.iter().map(of_launch).sum())
 }
 
 fn text(r: &Report) -> String {
@@ -397,6 +379,10 @@ fn text(r: &Report) -> String {
     }
     for v in &r.variants {
         text += &kernels(&format!("{}, one decode step", v.name), &v.kernels);
+        if !v.prefill_kernels.is_empty() {
+            text += &format!("\n{}, a prompt of {} tokens\n", v.name, r.prefill_tokens);
+            text += &prefill::text(&v.prefill_kernels);
+        }
         if let Some(b) = v.batches.last() {
             text += &kernels(
                 &format!("{}, one step of {} members", v.name, b.members),

@@ -1,5 +1,5 @@
 //! States that advance together on a processor: members join and leave in any mixture, and what becomes of one depends on
-//! no other, to the last bit.
+//! no other, to the last bit while there are few.
 
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_runtime::batch::{BatchError, MemberError};
@@ -82,6 +82,20 @@ struct Crowd {
     steps: usize,
 }
 
+/// Members up to which products are added up in one order. More have another.
+const FEW: usize = 16;
+
+impl Crowd {
+    /// Whether a member has what it has alone: all bits of it, or close to it in a crowd.
+    fn is_same(self, found: &[f32], alone: &[f32]) -> bool {
+        if self.most <= FEW {
+            return found == alone;
+        }
+        let alone = floats(alone);
+        difference(found, &alone) <= TWO_WAYS * largest(&alone).max(1.0)
+    }
+}
+
 /// Members come and go at random, each with one of some texts.
 fn mixture(what: &str, model: &Model, random: &mut Random, texts: Vec<Vec<u32>>, crowd: Crowd) {
     let Crowd { most, steps } = crowd;
@@ -103,7 +117,7 @@ fn mixture(what: &str, model: &Model, random: &mut Random, texts: Vec<Vec<u32>>,
             let rows = batch.step(&tokens).expect("a step").chunks(model.vocab());
             for (i, (row, (text, position))) in rows.zip(&mut members).enumerate() {
                 assert!(
-                    row == texts[*text].logits[*position],
+                    crowd.is_same(row, &texts[*text].logits[*position]),
                     "{what}, step {step}: the logits of member {i} of {} depend on others",
                     tokens.len()
                 );
@@ -118,7 +132,7 @@ fn mixture(what: &str, model: &Model, random: &mut Random, texts: Vec<Vec<u32>>,
                 members.swap_remove(i);
                 let expected = &texts[text].states[position];
                 assert!(
-                    state.values() == expected.values(),
+                    crowd.is_same(state.values(), expected.values()),
                     "{what}, step {step}: the state of member {i} depends on others"
                 );
             }
@@ -188,7 +202,10 @@ fn models_of_any_shape() {
             let code = case.load(&model, &PROGRAMS);
             let what = format!("{generated:?}, {extras:?}, {case}");
             let texts = (0..5).map(|_| random.tokens(LENGTH, code.vocab())).collect();
-            let crowd = Crowd { most: 19, steps: 4 };
+            let crowd = Crowd {
+                most: if seed == 0 { FEW } else { 19 },
+                steps: 4,
+            };
             mixture(&what, &code, &mut random, texts, crowd);
         }
     }

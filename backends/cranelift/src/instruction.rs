@@ -52,6 +52,7 @@ impl Emitter<'_, '_> {
                 let sums = sums.collect::<Result<_, _>>()?;
                 self.gather(ty, sums)
             }
+            Inst::Zip(half, a, b) => self.zip(*half, *a, *b, ty)?,
             Inst::Reduce(op, from) => vec![self.reduce(*op, *from)?],
             Inst::Load { buf, at, .. } => self.load(dest, *buf, at)?,
             Inst::Words { buf, at, .. } => self.words(dest, *buf, at)?,

@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 use rwkvc_backend_api::LowerError;
-use rwkvc_ir::kernel::{Binary, Reduction, Reg, Scalar, Type};
+use rwkvc_ir::kernel::{Binary, Half, Reduction, Reg, Scalar, Type};
 
 use crate::emitter::Emitter;
 use crate::formats::{cast, shuffle};
@@ -75,6 +75,34 @@ impl Emitter<'_, '_> {
             vector = self.b.ins().insertlane(vector, lane, i);
         }
         vector
+    }
+
+    /// The lanes of one half of two registers in turn.
+    pub(crate) fn zip(&mut self, half: Half, a: Reg, b: Reg, ty: Type) -> Result<Vec<Value>, LowerError> {
+        const LOWER: [u8; 16] = [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23];
+        const UPPER: [u8; 16] = [8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31];
+        let (x, y) = (self.values(a)?, self.values(b)?);
+        if width(ty) == Width::One {
+            let first = if half == Half::Upper { x.len() / 2 } else { 0 };
+            let in_turn = (first..first + x.len() / 2).flat_map(|lane| [x[lane], y[lane]]);
+            return Ok(in_turn.collect());
+        }
+        // Of a single part one half is used, of several all of half the parts.
+        let lanes: &[[u8; 16]] = match (x.len(), half) {
+            (1, Half::Lower) => &[LOWER],
+            (1, Half::Upper) => &[UPPER],
+            _ => &[LOWER, UPPER],
+        };
+        let used = x.len().div_ceil(2);
+        let first = if half == Half::Upper { x.len() / 2 } else { 0 };
+        let mut zipped = vec![];
+        for part in first..first + used {
+            for &lanes in lanes {
+                let both = shuffle(&mut self.b, x[part], y[part], lanes);
+                zipped.push(cast(&mut self.b, part_type(ty), both));
+            }
+        }
+        Ok(zipped)
     }
 
     /// All lanes combined into a scalar: the lower half with the upper, until one is left.

@@ -33,6 +33,7 @@ impl<'c> Emitter<'_, '_, 'c> {
             Inst::Extract(from, lane) => self.lane(self.value(*from)?, *lane),
             Inst::Join(lanes) => self.join(lanes, ty),
             Inst::Sums(all) => self.sums(all, ty),
+            Inst::Zip(half, a, b) => self.zip(*half, *a, *b, ty.lanes as usize),
             Inst::Reduce(op, from) => self.reduce(*op, *from),
             Inst::Load { buf, at, lanes } => self.load(*buf, at, *lanes),
             Inst::Words { buf, at, lanes } => self.words(*buf, at, *lanes),

@@ -5,7 +5,7 @@
 
 use inkwell::types::VectorType;
 use inkwell::values::{BasicValueEnum, VectorValue};
-use rwkvc_ir::kernel::{Binary, Reduction, Reg, Scalar, Type};
+use rwkvc_ir::kernel::{Binary, Half, Reduction, Reg, Scalar, Type};
 
 use crate::emitter::{Emitter, Fault};
 use crate::instruction::vector;
@@ -54,6 +54,20 @@ impl<'c> Emitter<'_, '_, 'c> {
         let owners = &all[0].owners;
         let lane_of = |i| owners.iter().position(|&owner| owner == i).unwrap_or(0);
         Ok(self.picked(&all[..1], (0..owners.len()).map(lane_of))?.into())
+    }
+
+    /// The lanes of one half of two registers in turn.
+    pub(crate) fn zip(&self, half: Half, a: Reg, b: Reg, lanes: usize) -> Result<BasicValueEnum<'c>, Fault> {
+        let first = if half == Half::Upper { lanes / 2 } else { 0 };
+        let of = |register| -> Result<Left<'c>, Fault> {
+            Ok(Left {
+                value: vector(self.value(register)?)?,
+                owners: vec![],
+            })
+        };
+        let pair = [of(a)?, of(b)?];
+        let in_turn = (first..first + lanes / 2).flat_map(|lane| [lane, lanes + lane]);
+        Ok(self.picked(&pair, in_turn)?.into())
     }
 
     /// Adds the upper to the lower halves of the `lanes` lanes that are left of each register in one or two vectors.

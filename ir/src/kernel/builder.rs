@@ -262,6 +262,22 @@ impl Builder {
         }
     }
 
+    /// A square of registers, as many as each has lanes, transposed: lane `i` of register `j` becomes lane `j` of register
+    /// `i`. Lanes are a power of two.
+    pub fn transposed(&mut self, mut square: Vec<Reg>) -> Vec<Reg> {
+        let half = square.len() / 2;
+        for _ in 0..square.len().ilog2() {
+            let pairs: Vec<(Reg, Reg)> = (0..half).map(|i| (square[i], square[half + i])).collect();
+            let halves = [Half::Lower, Half::Upper];
+            let zipped = pairs
+                .into_iter()
+                .flat_map(|(a, b)| halves.map(|half| Inst::Zip(half, a, b)));
+            let zipped: Vec<Inst> = zipped.collect();
+            square = zipped.into_iter().map(|zip| self.inst("zip", zip)).collect();
+        }
+        square
+    }
+
     /// Lanes of a register.
     pub fn lanes(&self, a: Reg) -> u32 {
         self.kernel.ty(a).lanes

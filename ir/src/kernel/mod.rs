@@ -247,6 +247,15 @@ pub enum Reduction {
     Max,
 }
 
+/// Half of the lanes of a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    /// From lane 0 on.
+    Lower,
+    /// From the middle on.
+    Upper,
+}
+
 /// Computes one register.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inst {
@@ -283,6 +292,9 @@ pub enum Inst {
     /// The sums of the lanes of each of some registers of one type, as the lanes of one register, from lane 0 on: each as
     /// [`Inst::Reduce`] has it, with fewer instructions (F32).
     Sums(Vec<Reg>),
+    /// The lanes of one half of two registers in turn: `a0 b0 a1 b1 …` (F32, I32; two lanes or more). As many rounds of it as
+    /// there are bits in the number of registers transpose a square of them.
+    Zip(Half, Reg, Reg),
     /// `lanes` consecutive elements from a position: F16, BF16 and F32 become F32, I8 and I32 become I32.
     Load {
         /// The buffer.

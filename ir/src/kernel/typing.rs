@@ -42,6 +42,7 @@ impl Kernel {
             | Inst::Binary(_, a, _)
             | Inst::Fma(a, ..)
             | Inst::Dot4(a, ..)
+            | Inst::Zip(_, a, _)
             | Inst::Select(_, a, _)
             | Inst::Shuffle(a, _) => self.type_of(a),
             Inst::Unary(op, a) => match op {

@@ -262,7 +262,9 @@ impl Inst {
             | Inst::Reduce(_, a)
             | Inst::Pack(_, a)
             | Inst::Shuffle(a, _) => f(*a),
-            Inst::Binary(_, a, b) | Inst::Compare(_, a, b) => [*a, *b].into_iter().for_each(f),
+            Inst::Binary(_, a, b) | Inst::Compare(_, a, b) | Inst::Zip(_, a, b) => {
+                [*a, *b].into_iter().for_each(f)
+            }
             Inst::Fma(a, b, c) | Inst::Select(a, b, c) | Inst::Dot4(a, b, c) | Inst::Mma { a, b, c, .. } => {
                 [*a, *b, *c].into_iter().for_each(f)
             }

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{
-    Access, Affine, Binary, Compare, Extent, Inst, Kernel, Reduction, Reg, Scalar, Unary,
+    Access, Affine, Binary, Compare, Extent, Half, Inst, Kernel, Reduction, Reg, Scalar, Unary,
 };
 
 /// Instructions of a kernel.
@@ -41,7 +41,7 @@ impl Pool {
         use Binary::*;
         use Scalar::{Bool, F32, I32};
         let numeric = any_of(rng, &[F32, I32]);
-        let (scalar, inst) = match rng.random_range(0..13) {
+        let (scalar, inst) = match rng.random_range(0..14) {
             0 | 1 => {
                 let op = any_of(rng, &[Add, Sub, Mul, Div, Min, Max]);
                 (F32, Inst::Binary(op, self.any(rng, F32), self.any(rng, F32)))
@@ -88,6 +88,14 @@ impl Pool {
             11 => {
                 let all = (0..self.lanes).map(|_| self.any(rng, F32)).collect();
                 (F32, Inst::Sums(all))
+            }
+            12 if self.lanes > 1 => {
+                let scalar = any_of(rng, &[F32, I32]);
+                let half = any_of(rng, &[Half::Lower, Half::Upper]);
+                (
+                    scalar,
+                    Inst::Zip(half, self.any(rng, scalar), self.any(rng, scalar)),
+                )
             }
             _ => {
                 let op = any_of(rng, &[Reduction::Add, Reduction::Max]);

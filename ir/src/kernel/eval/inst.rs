@@ -113,6 +113,14 @@ impl Run<'_, '_, '_> {
                     self.words[d + i] = self.reduce(Reduction::Add, a, thread);
                 }
             }
+            Inst::Zip(half, a, b) => {
+                let first = if half == Half::Upper { lanes / 2 } else { 0 };
+                let [a, b] = [a, b].map(|from| self.at(from, thread) + first);
+                for i in 0..lanes / 2 {
+                    self.words[d + 2 * i] = self.words[a + i];
+                    self.words[d + 2 * i + 1] = self.words[b + i];
+                }
+            }
             Inst::Reduce(op, a) => self.words[d] = self.reduce(op, a, thread),
             Inst::Load { buf, ref at, .. } => return self.load(dest, buf, at, lanes, thread),
             Inst::Words { buf, ref at, .. } => {

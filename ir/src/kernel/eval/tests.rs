@@ -370,3 +370,26 @@ fn samples_compute_what_they_say() {
         .collect();
     assert_eq!(to_floats(&buffers[2]), expected);
 }
+
+#[test]
+fn a_square_of_registers_is_transposed() {
+    for n in [2, 4, 8, 16] {
+        let mut b = builder::Builder::new("transpose");
+        let x = b.param("x", DType::F32, Extent::fixed(n * n), Access::Read);
+        let y = b.param("y", DType::F32, Extent::fixed(n * n), Access::Write);
+        b.parallel("once", Extent::fixed(1), |b, _| {
+            let rows = (0..n)
+                .map(|i| b.load("row", x, Affine::from(i * n), n as u32))
+                .collect();
+            for (i, column) in (0..).zip(b.transposed(rows)) {
+                b.store(y, Affine::from(i * n), column);
+            }
+        });
+        let values: Vec<f32> = (0..n * n).map(|i| i as f32).collect();
+        let mut buffers = [floats(&values), floats(&vec![0.0; values.len()])];
+        run(&b.finish(), &mut buffers, 1).expect("it runs");
+        let expected = (0..n).flat_map(|i| (0..n).map(move |j| (j * n + i) as f32));
+        let expected: Vec<f32> = expected.collect();
+        assert_eq!(to_floats(&buffers[1]), expected, "{n} registers");
+    }
+}

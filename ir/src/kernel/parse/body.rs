@@ -290,6 +290,8 @@ impl<'t> Parser<'t> {
             "select" => Inst::Select(self.register()?, self.comma_register()?, self.comma_register()?),
             "join" => Inst::Join(self.registers()?),
             "sums" => Inst::Sums(self.registers()?),
+            "zip_lower" => Inst::Zip(Half::Lower, self.register()?, self.comma_register()?),
+            "zip_upper" => Inst::Zip(Half::Upper, self.register()?, self.comma_register()?),
             "extract" => Inst::Extract(self.register()?, self.comma_number()?),
             "shuffle" => Inst::Shuffle(self.register()?, self.comma_number()?),
             _ => return refuse(at, Token::Word(word).to_string(), EXPECTED),

@@ -125,6 +125,8 @@ impl Names {
                 let all: Vec<&str> = all.iter().map(r).collect();
                 format!("sums {}", all.join(", "))
             }
+            Inst::Zip(Half::Lower, a, b) => format!("zip_lower {}, {}", r(a), r(b)),
+            Inst::Zip(Half::Upper, a, b) => format!("zip_upper {}, {}", r(a), r(b)),
             Inst::Reduce(op, a) => format!("{} {}", word(&REDUCTION, *op), r(a)),
             Inst::Load { buf, at, lanes } => {
                 format!("load{} {}[{}]", Suffix(*lanes), self.buf(*buf), self.affine(at))

@@ -174,6 +174,13 @@ impl Reporter<'_> {
                     self.exactly(a, self.ty(all[0])?)?;
                 }
             }
+            Inst::Zip(_, a, b) => {
+                let ty = self.of(a, &[F32, I32])?;
+                self.exactly(b, ty)?;
+                if ty.lanes == 1 {
+                    return Err(mismatch(format!("`{}`", self.reg(a)), ty, "two lanes or more"));
+                }
+            }
             Inst::Reduce(_, a) => _ = self.of(a, &[F32, I32])?,
             Inst::Load { buf, ref at, .. } => {
                 self.dtype(buf)?;

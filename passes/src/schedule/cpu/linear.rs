@@ -12,14 +12,17 @@ mod dot;
 mod packed;
 mod panels;
 mod skip;
+mod tiles;
+mod transposed;
 
-use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, LoopKind, Reg};
 
 use dot::Dot;
 use packed::Packed;
+use tiles::Tiles;
+use transposed::Rows;
 
 use super::super::group::{self, Buffers, dispatch};
 use super::super::rows;
@@ -143,8 +146,7 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
             if m.is_curved() {
                 let near = Tile { ahead, ..near };
                 return in_blocks(b, own, m.outputs, near_block, &|b, first, outputs| {
-                    let stored = (m.w, first.clone());
-                    m.tiles(b, &stored, sums, Affine::from(0), (first, outputs), near);
+                    m.tiles(b, sums, Affine::from(0), (first, outputs), near);
                 });
             }
             let quarter = m.outputs / STREAMS;
@@ -158,7 +160,7 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
                 });
                 let rows: Vec<Affine> = far.collect();
                 let starts: Vec<Affine> = rows.iter().map(|r| r.clone() * m.inputs).collect();
-                let dot = m.dot(m.w, Tile { ahead, ..near });
+                let dot = m.dot(Tile { ahead, ..near });
                 let sums = dot.emit(b, &[Affine::from(0)], &starts);
                 for (row, sum) in rows.into_iter().zip(&sums[0]) {
                     m.epilogue(b, row.clone(), row, *sum);
@@ -190,91 +192,83 @@ impl Tile {
     }
 }
 
-/// Outputs of a task for many tokens.
-const BLOCK: i64 = 32;
-
 /// Tokens up to which a product is bound by reading the matrix.
 const FEW_TOKENS: i64 = 16;
 
-/// The shapes of tiles for many tokens: what fits the registers together with a vector of weights an output and one of
-/// inputs.
-struct Tiles {
-    /// For many tokens: as near to a square as can be, since both sides come from a cache.
-    square: Tile,
-    /// For few, and for what is left over: as many tokens as can be, since each weight costs more than an input.
-    tall: Tile,
-}
-
-impl Tiles {
-    fn of(features: &CpuFeatures) -> Tiles {
-        let (square, tall) = match features.vector_registers >= 32 {
-            true => ((6, 4), (8, 2)),
-            false => ((6, 2), (6, 2)),
-        };
-        let tile = |(rows, outputs)| Tile {
-            rows,
-            outputs,
-            lanes: features.f32_lanes,
-            unroll: 1,
-            ahead: None,
-        };
-        Tiles {
-            square: tile(square),
-            tall: tile(tall),
-        }
+/// The shape of tiles for few tokens: as many of them as can be with the registers there are, since each weight costs more than
+/// an input.
+fn tall(features: &CpuFeatures) -> Tile {
+    let (rows, outputs) = if features.vector_registers >= 32 {
+        (8, 2)
+    } else {
+        (6, 2)
+    };
+    Tile {
+        rows,
+        outputs,
+        lanes: features.f32_lanes,
+        unroll: 1,
+        ahead: None,
     }
 }
 
-/// Many tokens: a task is a few tiles of one member's outputs, for all tokens.
+/// Many tokens: a task is some outputs of one member, for all tokens.
 fn many_tokens(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
-    let Tiles { square, tall } = Tiles::of(s.features);
-    let packed: Vec<Option<Packed<'_>>> = members.iter().map(|m| Packed::of(m, s.features)).collect();
-    let tasks = tasks(members, &packed, |_| BLOCK);
-    let room = tall.sums().max(square.sums());
-    let sums = s.b.private("sums", room.max(packed::sums(&packed)));
-    let is_prefetched = s.features.prefetch;
-    let spread = members.iter().filter(|m| is_spread(&s.b, m));
-    let spread = spread.map(|m| BLOCK * m.inputs).max();
-    let spread = spread.map(|len| s.b.private("weights", len));
+    let features = s.features;
+    let tall = tall(features);
+    let packed: Vec<Option<Packed<'_>>> = members.iter().map(|m| Packed::of(m, features)).collect();
+    let part = |m: &Buffers<'_>| tiles::part_of(m.outputs, features);
+    let tasks = tasks(members, &packed, part);
+    let widest = members.iter().map(part).max().unwrap_or_default();
+    let [panel, waiting] = tiles::room(widest);
+    let (panel, waiting) = (s.b.private("panel", panel), s.b.private("waiting", waiting));
+    let sums = s.b.private("sums", tall.sums().max(packed::sums(&packed)));
     s.b.parallel("task", Extent::fixed(tasks.iter().sum()), |b, task| {
         let n_rows = rows::count(b, n_rows);
-        let few = b.index(FEW_TOKENS + 1);
-        let is_few = b.less(n_rows, few);
-        let [zero, height] = [0, square.rows].map(|n| b.index(n));
-        let squares = b.binary(Binary::Div, n_rows, height);
-        let squares = b.inst("squares", Inst::Select(is_few, zero, squares));
         dispatch(b, task, &tasks, 0, 0, &|b, m, own| {
             if let Some(p) = &packed[m] {
                 return packed::many(b, p, &own, (n_rows, sums));
             }
             let m = &members[m];
             // The next tile's weights, which lie behind this one's.
-            let ahead = is_prefetched.then_some(tall.outputs * m.inputs);
-            in_blocks(b, own, m.outputs, BLOCK, &|b, first, outputs| {
-                let stored = (m.w, first.clone());
-                let near = match spread.filter(|_| is_spread(b, m)) {
-                    None => stored.clone(),
-                    Some(spread) => {
-                        let [none, all] = [0, outputs].map(|n| b.index(n));
-                        let spread_rows = b.inst("spread", Inst::Select(is_few, none, all));
-                        b.serial("output", 0, spread_rows, |b, j| {
-                            math::over(b, m.inputs, square.lanes, |b, k, lanes| {
-                                let w = b.load("w", m.w, (first.clone() + j) * m.inputs + k, lanes);
-                                b.store(spread, at(j, m.inputs) + k, w);
-                            });
-                        });
-                        (spread, Affine::default())
-                    }
+            let ahead = features.prefetch.then_some(tall.outputs * m.inputs);
+            in_blocks(b, own, m.outputs, part(m), &|b, first, outputs| {
+                let few = b.index(FEW_TOKENS + 1);
+                let is_few = b.less(n_rows, few);
+                let few = |b: &mut Builder| {
+                    let start = b.index(0);
+                    in_tiles(b, start, n_rows, tall.rows, &|b, row, rows| {
+                        let tile = Tile { rows, ahead, ..tall };
+                        m.tiles(b, sums, row, (first.clone(), outputs), tile);
+                    });
                 };
-                b.serial("tile", 0, squares, |b, t| {
-                    let row = at(t, square.rows);
-                    m.tiles(b, &near, sums, row, (first.clone(), outputs), square);
-                });
-                let done = b.address("done", at(squares, square.rows));
-                in_tiles(b, done, n_rows, tall.rows, &|b, row, rows| {
-                    let tile = Tile { rows, ahead, ..tall };
-                    m.tiles(b, &stored, sums, row, (first.clone(), outputs), tile);
-                });
+                let many = |b: &mut Builder| {
+                    let part = part(m);
+                    let rows = Rows {
+                        m,
+                        first: first.clone(),
+                        outputs,
+                        part,
+                        lanes: features.f32_lanes,
+                    };
+                    let tiles = Tiles {
+                        m,
+                        part,
+                        lanes: features.f32_lanes,
+                        registers: i64::from(features.vector_registers),
+                        prefetch: features.prefetch,
+                        panel,
+                        sums: waiting,
+                    };
+                    tiles.run(b, &rows, n_rows, &|b, from, token| {
+                        math::over(b, outputs, features.f32_lanes, |b, i, lanes| {
+                            let sum = b.load("sum", waiting, from.clone() + i, lanes);
+                            let channel = first.clone() + i;
+                            m.epilogue(b, channel.clone(), token.clone() * m.outputs + channel, sum);
+                        });
+                    });
+                };
+                b.if_else(is_few, few, many);
             });
         });
     });
@@ -325,29 +319,18 @@ fn rest(
     b.if_else(is_last, run, |b| rest(b, start, end, (count + 1, most), body));
 }
 
-/// Inputs up to which the weights of a task are kept as f32 for its many tokens: they stay in the second cache.
-const SPREAD: i64 = 4096;
-
-/// Whether many tokens read the weights of a member as f32: those of 16 bits, so that each is converted once.
-fn is_spread(b: &Builder, m: &Buffers<'_>) -> bool {
-    m.quantized.is_none() && b.dtype(m.w) != DType::F32 && m.inputs <= SPREAD
-}
-
-/// Where weights are: a buffer, and the row of the first output.
-type Weights = (Buf, Affine);
-
 /// A member as a thread computes it.
 trait Tiled {
-    fn dot(&self, w: Buf, size: Tile) -> Dot;
+    fn dot(&self, size: Tile) -> Dot;
 
-    fn tiles(&self, b: &mut Builder, w: &Weights, sums: Buf, row: Affine, outputs: (Affine, i64), size: Tile);
+    fn tiles(&self, b: &mut Builder, sums: Buf, row: Affine, outputs: (Affine, i64), size: Tile);
 }
 
 impl Tiled for Buffers<'_> {
-    fn dot(&self, w: Buf, size: Tile) -> Dot {
+    fn dot(&self, size: Tile) -> Dot {
         Dot {
             x: self.x,
-            w,
+            w: self.w,
             n: self.inputs,
             lanes: size.lanes,
             unroll: size.unroll,
@@ -357,25 +340,17 @@ impl Tiled for Buffers<'_> {
 
     /// The tokens of a tile from `row` on × some outputs from the first on, as many at once as make a vector: tile after
     /// tile into `sums`, whose lanes are then added up, and the epilogue.
-    fn tiles(
-        &self,
-        b: &mut Builder,
-        (w, first_row): &Weights,
-        sums: Buf,
-        row: Affine,
-        (first, outputs): (Affine, i64),
-        size: Tile,
-    ) {
+    fn tiles(&self, b: &mut Builder, sums: Buf, row: Affine, (first, outputs): (Affine, i64), size: Tile) {
         let lanes = i64::from(size.lanes);
         let group = |b: &mut Builder, start: Affine, count: i64| {
-            let width = self.dot(*w, size).width();
+            let width = self.dot(size).width();
             let place = |i: i64, j: Affine| (j + i * count) * i64::from(width);
             let tile = |b: &mut Builder, column: Affine, n: i64| {
                 let xs: Vec<Affine> = (0..size.rows).map(|i| (row.clone() + i) * self.inputs).collect();
-                let weights = first_row.clone() + start.clone() + column.clone();
+                let weights = first.clone() + start.clone() + column.clone();
                 let ws: Vec<Affine> = (0..n).map(|j| (weights.clone() + j) * self.inputs).collect();
                 let place = |i: i64, j: i64| place(i, column.clone() + j);
-                self.dot(*w, size).leave(b, &xs, &ws, (sums, &place));
+                self.dot(size).leave(b, &xs, &ws, (sums, &place));
             };
             let (whole, n) = (count / size.outputs, size.outputs);
             if whole > 0 {
