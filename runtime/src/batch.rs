@@ -6,7 +6,7 @@ use crate::buffer::{Buffer, OutOfMemory};
 use crate::manifest::ProgramKind;
 use crate::model::{Model, StepError};
 use crate::state::{State, StateError};
-use crate::workspace::{Workspace, WorkspaceError, WorkspaceOptions};
+use crate::workspace::{Wanted, Workspace, WorkspaceError, WorkspaceOptions};
 pub use members::MemberError;
 use members::{Members, place};
 
@@ -150,7 +150,8 @@ impl Batch {
         let model = self.workspace.model();
         StepError::check_tokens(tokens, model.vocab())?;
         model.check_times(self.program, times.as_deref())?;
-        self.workspace.run(self.program, &mut self.states, tokens, times);
+        self.workspace
+            .run(self.program, &mut self.states, tokens, Wanted::All, times);
         Ok(self.workspace.logits(tokens.len()))
     }
 }

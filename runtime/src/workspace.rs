@@ -1,7 +1,7 @@
 //! What a step needs besides the model and the state: scratch memory, room for the logits, and threads.
 
 use crate::buffer::{Buffer, OutOfMemory};
-use crate::manifest::{Arg, Program};
+use crate::manifest::{Access, Arg, Launch, Manifest, Program};
 use crate::model::Model;
 use crate::pool::{Job, Pool, Task};
 
@@ -50,9 +50,20 @@ pub struct Workspace {
     last: Option<(usize, usize)>,
 }
 
+/// What of a call is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Logits, probes and the state.
+    All,
+    /// The state, as of all parts of a prompt but the last.
+    State,
+}
+
 /// A program with the addresses of its buffers.
 struct Prepared {
     tasks: Vec<Task>,
+    /// The first of them that leave the state as it is after all.
+    for_state: usize,
     /// Of all launches, back to back.
     pointers: Vec<*mut u8>,
     /// Indices of pointers into the state, which differs from call to call, and their offsets in it.
@@ -74,6 +85,7 @@ impl Workspace {
         let prepare = |program: &Program| {
             let mut prepared = Prepared {
                 tasks: vec![],
+                for_state: launches_for_state(manifest, program),
                 pointers: vec![],
                 state: vec![],
             };
@@ -156,16 +168,21 @@ impl Workspace {
         program: usize,
         state: &mut Buffer,
         tokens: &[u32],
+        wanted: Wanted,
         times: Option<&mut [u64]>,
     ) {
         let prepared = &mut self.programs[program];
+        let count = match wanted {
+            Wanted::All => prepared.tasks.len(),
+            Wanted::State => prepared.for_state,
+        };
         let places = bytemuck::cast_slice_mut::<u8, u32>(self.tokens.bytes_mut());
         places[..tokens.len()].copy_from_slice(tokens);
         for (pointer, offset) in &prepared.state {
             prepared.pointers[*pointer] = state.pointer().wrapping_add(*offset);
         }
         let job = Job {
-            tasks: &prepared.tasks,
+            tasks: &prepared.tasks[..count],
             pointers: &prepared.pointers,
             tokens: tokens.len(),
         };
@@ -173,9 +190,20 @@ impl Workspace {
         // `max_tokens` tokens, and that nothing written overlaps; iterations of a grid are independent by the contract
         // of kernels. Arena, logits and tokens belong to this workspace and the state is borrowed, all of them
         // uniquely; weights are only read. `model` keeps code and weights alive.
-        unsafe { self.pool.run(&job, times) };
+        unsafe { self.pool.run(&job, times.map(|times| &mut times[..count])) };
         self.last = Some((program, tokens.len()));
     }
+}
+
+/// How many launches of a program there are up to the last one that writes to the state.
+fn launches_for_state(manifest: &Manifest, program: &Program) -> usize {
+    let writes = |launch: &Launch| {
+        let params = &manifest.kernels[launch.kernel].params;
+        let mut args = launch.args.iter().zip(params);
+        args.any(|(arg, param)| matches!(arg, Arg::State(_)) && param.access != Access::Read)
+    };
+    let last = program.launches.iter().rposition(writes);
+    last.map_or(0, |last| last + 1)
 }
 
 impl std::fmt::Debug for Workspace {

@@ -22,7 +22,7 @@ const LOGITS: f64 = 2e-5;
 const STATE: f64 = 2e-6;
 
 /// Lengths of prompts: around one token, around a chunk of the prefill program, and more than one chunk.
-const PROMPTS: [usize; 8] = [1, 2, 3, 31, 127, 128, 129, 200];
+const PROMPTS: [usize; 10] = [1, 2, 3, 16, 17, 31, 129, 255, 256, 257];
 
 fn golden(model: &str, golden: &str, reference: &str, has_state: bool) {
     let golden = Golden::open(golden);

@@ -21,10 +21,10 @@ static DEMO: LazyLock<Vec<(Case, Model)>> = LazyLock::new(|| {
     cases().into_iter().zip(files.iter().cycle()).map(load).collect()
 });
 
-/// A text and what follows.
+/// A text, of more than two chunks of the prefill program, and what follows.
 fn text() -> (Vec<u32>, Vec<u32>) {
     let mut random = Random(5);
-    (random.tokens(70, 257), random.tokens(50, 257))
+    (random.tokens(530, 257), random.tokens(50, 257))
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn prefill_then_decode_is_decode() {
         let mut stepwise = Session::new(code, 1);
         stepwise.decode(&before);
         let expected = stepwise.decode(&after);
-        for length in [1, 33, 70] {
+        for length in [1, 33, 256, 257, 530] {
             let mut session = Session::new(code, 1);
             session.prefill(&before[..length]);
             session.decode(&before[length..]);

@@ -3,7 +3,7 @@
 use super::Model;
 use crate::manifest::ProgramKind;
 use crate::state::{State, StateError};
-use crate::workspace::Workspace;
+use crate::workspace::{Wanted, Workspace};
 
 /// Why a step was not taken. The state is as it was before the call.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +122,7 @@ impl Model {
     ) -> Result<(), StepError> {
         let (program, chunk) = self.check(ProgramKind::Score, workspace, state, tokens)?;
         for (i, tokens) in tokens.chunks(chunk).enumerate() {
-            workspace.run(program, state.buffer_mut(), tokens, None);
+            workspace.run(program, state.buffer_mut(), tokens, Wanted::All, None);
             for (j, logits) in workspace.logits(tokens.len()).chunks(self.vocab()).enumerate() {
                 each(i * chunk + j, logits);
             }
@@ -143,8 +143,14 @@ impl Model {
             return Err(StepError::NoTokens);
         }
         self.check_times(program, times.as_deref())?;
-        for tokens in tokens.chunks(chunk) {
-            workspace.run(program, state.buffer_mut(), tokens, times.as_deref_mut());
+        let parts = tokens.len().div_ceil(chunk);
+        for (i, tokens) in tokens.chunks(chunk).enumerate() {
+            let wanted = if i + 1 == parts {
+                Wanted::All
+            } else {
+                Wanted::State
+            };
+            workspace.run(program, state.buffer_mut(), tokens, wanted, times.as_deref_mut());
         }
         Ok(workspace.logits(1))
     }
