@@ -79,6 +79,14 @@ pub fn is_artifact(path: &Path) -> Result<bool> {
     Ok(Artifact::is_artifact(&start))
 }
 
+/// Moves the weights of a model into huge pages, in a thread of its own: the first tokens need not wait for it.
+pub fn use_huge_pages(model: &rwkvc_runtime::Model) {
+    let model = model.clone();
+    let moving = std::thread::Builder::new().name("huge pages".into());
+    // Without a thread the weights stay where they are, which is slower and nothing else.
+    let _ = moving.spawn(move || model.use_huge_pages());
+}
+
 /// Compiles a checkpoint in memory and loads the code.
 pub fn load(model: &Arc<Model>, options: &mut Options<'_>) -> Result<rwkvc_runtime::Model> {
     let compiled = compile(model, options)?;

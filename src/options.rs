@@ -47,6 +47,7 @@ pub(crate) fn open(
         }
         refuse_on_processors(gpu)?;
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
+        engine::use_huge_pages(&model);
         return Ok(Box::new(Compiled::new(model, &workspace)?));
     }
     let model = checkpoint(path)?;
@@ -69,6 +70,7 @@ pub(crate) fn open(
     }
     refuse_on_processors(gpu)?;
     let model = engine::load(&model, &mut options)?;
+    engine::use_huge_pages(&model);
     Ok(Box::new(Compiled::new(model, &workspace)?))
 }
 

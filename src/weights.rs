@@ -103,9 +103,16 @@ fn as_stored(model: &Arc<Model>, weight: &Weight) -> Result<WeightData> {
                 // Older .pth files put their storages anywhere; kernels load whole elements.
                 return Ok(Buffer::copy_of(bytes)?.into());
             }
-            let len = bytes.len();
-            // SAFETY: a model never changes and lives as long as the `Arc` in `Stored`, so its weights stay in place.
-            Ok(unsafe { WeightData::shared(shared, 0..len) })
+            let range = 0..bytes.len();
+            let is_mapped = model.weight(name).is_some_and(|w| w.is_mapped);
+            // SAFETY: a model never changes and lives as long as the `Arc` in `Stored`, so its weights stay in place. It says
+            // itself whether they are mapped from its file, which is only read.
+            Ok(unsafe {
+                match is_mapped {
+                    true => WeightData::shared_mapping(shared, range),
+                    false => WeightData::shared(shared, range),
+                }
+            })
         }
         Source::Computed(graph) => Ok(computed(model, graph, weight.dtype)?.into()),
     }

@@ -74,6 +74,8 @@ pub struct Weight<'m> {
     pub shape: &'m [usize],
     /// Its elements, row-major.
     pub bytes: &'m [u8],
+    /// Whether these are where the file is mapped, rather than rearranged or decoded.
+    pub is_mapped: bool,
 }
 
 /// A model whose weights are known to be complete and of matching shapes.
@@ -239,6 +241,7 @@ impl Stored {
             dtype: self.tensor.dtype(),
             shape: &self.shape,
             bytes: self.tensor.bytes(),
+            is_mapped: self.tensor.is_mapped(),
         }
     }
 }

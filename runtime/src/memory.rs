@@ -3,8 +3,23 @@
 //! **Invariant:** no page is writable and executable at once. A [`Writable`] is filled, then sealed into a [`Sealed`],
 //! whose first part can be executed and whose rest can be read.
 
+#[cfg(target_os = "linux")]
+mod huge;
+
 use std::io;
 use std::ptr::NonNull;
+
+#[cfg(target_os = "linux")]
+pub(crate) use huge::move_to_huge_pages;
+
+/// Other systems are not known to have huge pages for those who ask.
+///
+/// # Safety
+/// None is needed.
+#[cfg(not(target_os = "linux"))]
+pub(crate) unsafe fn move_to_huge_pages<'a>(_: impl Iterator<Item = &'a [u8]>) -> u64 {
+    0
+}
 
 /// The page size, which parts with different protections must be aligned to.
 pub(crate) fn page_size() -> usize {

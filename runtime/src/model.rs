@@ -155,6 +155,22 @@ impl Model {
         self.0.manifest.program(kind).is_some()
     }
 
+    /// Moves weights that are mapped from a file into huge pages, where steps read them some percent faster, and returns how
+    /// many bytes that were. Takes about a third of a second for each gigabyte; steps may run meanwhile. The memory in use
+    /// stays the same, but is not shared with other processes any more, and the system cannot drop it when it is short of
+    /// memory. So nothing is done where this would take more than half of the memory that is free, or where the system has
+    /// no huge pages. Linux only.
+    pub fn use_huge_pages(&self) -> u64 {
+        let mapped = self
+            .0
+            .weights
+            .iter()
+            .filter(|w| w.is_mapped())
+            .filter_map(WeightData::bytes);
+        // SAFETY: `WeightData` says that these are mappings of files that nobody writes to, and `self` keeps them.
+        unsafe { crate::memory::move_to_huge_pages(mapped) }
+    }
+
     /// The state before any token.
     ///
     /// # Errors

@@ -16,12 +16,13 @@ pub struct WeightData(Memory);
 enum Memory {
     Owned(Buffer),
     Shared(SharedBytes, Range<usize>),
+    Mapped(SharedBytes, Range<usize>),
 }
 
 impl WeightData {
     /// A part of a mapped file, used where it is.
     pub fn mapped(file: Arc<Mmap>, range: Range<usize>) -> Self {
-        WeightData(Memory::Shared(file, range))
+        WeightData(Memory::Mapped(file, range))
     }
 
     /// A part of shared memory, used where it is.
@@ -33,11 +34,26 @@ impl WeightData {
         WeightData(Memory::Shared(memory, range))
     }
 
+    /// [`Self::shared`], of a file that is mapped.
+    ///
+    /// # Safety
+    /// As of [`Self::shared`], and the memory must be a mapping of a file that nobody writes to.
+    pub unsafe fn shared_mapping(memory: SharedBytes, range: Range<usize>) -> Self {
+        WeightData(Memory::Mapped(memory, range))
+    }
+
+    /// Whether the bytes are part of a mapping of a file that nobody writes to.
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(self.0, Memory::Mapped(..))
+    }
+
     /// The bytes; `None` if the range is not within the shared memory.
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.0 {
             Memory::Owned(buffer) => Some(buffer.bytes()),
-            Memory::Shared(memory, range) => (**memory).as_ref().get(range.clone()),
+            Memory::Shared(memory, range) | Memory::Mapped(memory, range) => {
+                (**memory).as_ref().get(range.clone())
+            }
         }
     }
 }
@@ -53,7 +69,7 @@ impl std::fmt::Debug for WeightData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Memory::Owned(buffer) => write!(f, "WeightData({buffer:?})"),
-            Memory::Shared(_, range) => write!(f, "WeightData({range:?})"),
+            Memory::Shared(_, range) | Memory::Mapped(_, range) => write!(f, "WeightData({range:?})"),
         }
     }
 }

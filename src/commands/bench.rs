@@ -225,6 +225,7 @@ impl Variant {
         let start = Instant::now();
         let model = engine::load(checkpoint, compile)?;
         let compile_s = start.elapsed().as_secs_f64();
+        model.use_huge_pages();
         let launches = decode_program(&model)?.launches.len();
         let of_prefill = model.manifest().program(ProgramKind::Prefill);
         let prefill_launches = of_prefill.map_or(0, |p| p.launches.len());

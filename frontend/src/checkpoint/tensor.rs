@@ -128,6 +128,11 @@ impl Tensor {
         }
     }
 
+    /// Whether [`Self::bytes`] are where the file is mapped.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.data, Data::Mapped(..))
+    }
+
     /// Its blocks, if it is quantised.
     pub fn quantised(&self) -> Option<&Quantised> {
         match &self.data {
