@@ -1,7 +1,7 @@
 //! The line from a checkpoint to code, as one function.
 
 use anyhow::{Context, Result, bail};
-use rwkvc_backend_api::{Backend, Features, Target};
+use rwkvc_backend_api::{Backend, CpuFeatures, Features, Target, Tuning};
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::{Graph, Verified};
@@ -23,6 +23,8 @@ pub struct Options<'o> {
     pub target: Target,
     /// Passes.
     pub passes: Selection,
+    /// What schedules choose on a processor; without it, what is good everywhere.
+    pub tuning: Option<Tuning>,
     /// Rewrites allowed in each graph.
     pub fuel: Option<u64>,
     /// The shapes of the step. Code for GPUs has a program that chooses tokens besides.
@@ -31,6 +33,16 @@ pub struct Options<'o> {
     pub probes: bool,
     /// Sees the decode graph after each pass.
     pub after_pass: &'o mut dyn FnMut(&'static str, &Graph),
+}
+
+impl Options<'_> {
+    /// What the schedules may use.
+    pub fn features(&self) -> Features {
+        match (self.backend.features(&self.target), self.tuning) {
+            (Features::Cpu(features), Some(tuning)) => Features::Cpu(CpuFeatures { tuning, ..features }),
+            (features, _) => features,
+        }
+    }
 }
 
 /// A compiled model: everything but the weights that stay in the checkpoint.
@@ -46,13 +58,7 @@ pub struct Compiled {
 /// Checkpoint → graph → passes → plan → object.
 pub fn compile(model: &Model, options: &mut Options<'_>) -> Result<Compiled> {
     let plan = plan_model(model, options)?;
-    let object = options.backend.lower(&kernels(&plan), &options.target)?;
-    let manifest = manifest(model, &plan, options)?;
-    Ok(Compiled {
-        manifest,
-        plan,
-        object,
-    })
+    lower(model, plan, options)
 }
 
 /// Checkpoint → graph → passes → plan.
@@ -62,10 +68,16 @@ pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
         .iter()
         .map(|&p| graph(model, p, options))
         .collect::<Result<Vec<_>>>()?;
-    let features = options.backend.features(&options.target);
-    let shapes: Vec<Shape<'_>> = programs
+    plan_graphs(model, &graphs, options)
+}
+
+/// Graphs → plan, one graph for each of the programs of the options.
+pub fn plan_graphs(model: &Model, graphs: &[Verified<Graph>], options: &Options<'_>) -> Result<Plan> {
+    let features = options.features();
+    let shapes: Vec<Shape<'_>> = options
+        .programs
         .iter()
-        .zip(&graphs)
+        .zip(graphs)
         .map(|(&kind, graph)| Shape {
             name: name(kind),
             graph,
@@ -82,6 +94,17 @@ pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
         plan.add_sampler(model.config().vocab, MOST_STATES, &gpu)?;
     }
     Ok(plan)
+}
+
+/// Plan → object.
+pub fn lower(model: &Model, plan: Plan, options: &Options<'_>) -> Result<Compiled> {
+    let object = options.backend.lower(&kernels(&plan), &options.target)?;
+    let manifest = manifest(model, &plan, options)?;
+    Ok(Compiled {
+        manifest,
+        plan,
+        object,
+    })
 }
 
 /// The kernels of a plan, in its order.
@@ -136,7 +159,7 @@ pub const PROGRAMS: [ProgramKind; 4] = [
 fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
     match (kind, features) {
         (ProgramKind::Decode, _) => 1,
-        (ProgramKind::Prefill, Features::Cpu(_)) => 256,
+        (ProgramKind::Prefill, Features::Cpu(cpu)) => cpu.tuning.chunk as usize,
         // A GPU needs as many rows to keep all its multiprocessors at work.
         (ProgramKind::Prefill, Features::Gpu(_)) => 2048,
         // A row of logits for each token: at 65,536 words this is 8 MiB.

@@ -1,13 +1,18 @@
 //! From a plan to what the runtime is told.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::{Features, Tuning};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::{self, Extent, Kernel};
 use rwkvc_passes::plan::{self, Place, Plan};
 use rwkvc_runtime::manifest::*;
 
 use crate::compile::Options;
+
+/// This program and its version.
+pub(crate) const PRODUCER: &str = concat!("rwkvc ", env!("CARGO_PKG_VERSION"));
 
 /// The manifest of a planned model.
 pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Result<Manifest> {
@@ -21,13 +26,13 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
         .iter()
         .map(|l| l.weight_bytes)
         .sum();
-    let threads = match options.backend.features(&options.target) {
-        Features::Cpu(_) => 0,
-        Features::Gpu(features) => features.threads,
+    let (threads, schedule) = match options.features() {
+        Features::Cpu(features) => (0, schedule(&features.tuning)),
+        Features::Gpu(features) => (features.threads, BTreeMap::new()),
     };
     let mut manifest = Manifest {
         format: FORMAT_VERSION,
-        producer: concat!("rwkvc ", env!("CARGO_PKG_VERSION")).into(),
+        producer: PRODUCER.into(),
         model: model_info(model, options, bytes_per_token),
         target: TargetInfo {
             arch: options.target.arch.name().into(),
@@ -35,6 +40,7 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
         },
         backend: options.backend.name().into(),
         passes: options.passes.names().iter().map(|n| n.to_string()).collect(),
+        schedule,
         kernels: plan.kernels.iter().map(|k| kernel_info(k, threads)).collect(),
         weights: plan.weights.iter().map(weight_info).collect(),
         state: plan.state.iter().map(state_slot).collect(),
@@ -50,6 +56,13 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
     };
     manifest.place_weights().context("placing the weights")?;
     Ok(manifest)
+}
+
+fn schedule(tuning: &Tuning) -> BTreeMap<String, String> {
+    tuning
+        .fields()
+        .map(|(name, value)| (name.into(), value))
+        .collect()
 }
 
 fn model_info(model: &Model, options: &Options<'_>, bytes_per_token: u64) -> ModelInfo {

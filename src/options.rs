@@ -152,6 +152,7 @@ pub(crate) fn compile_options<'o>(
         backend: backends::find(codegen.backend.as_deref())?,
         target,
         passes,
+        tuning: None,
         fuel: codegen.passes.fuel,
         programs: programs.to_vec(),
         probes: false,

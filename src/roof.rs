@@ -36,7 +36,7 @@ pub(crate) struct Roofs {
 impl Roof {
     /// Compiles the kernels for the same target and threads.
     pub(crate) fn new(options: &Options<'_>, workspace: &WorkspaceOptions) -> Result<Self> {
-        let Features::Cpu(features) = options.backend.features(&options.target) else {
+        let Features::Cpu(features) = options.features() else {
             bail!("the roof of a GPU is measured by its runtime");
         };
         let [plain, prefetched] = [false, true].map(|prefetch| roof_kernel(TASKS, prefetch, &features));
@@ -78,6 +78,7 @@ impl Roof {
             },
             backend: options.backend.name().into(),
             passes: vec![],
+            schedule: Default::default(),
             kernels: kernels
                 .into_iter()
                 .map(|kernel| KernelInfo {

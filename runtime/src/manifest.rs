@@ -2,6 +2,8 @@
 
 mod check;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use check::ManifestError;
@@ -39,6 +41,9 @@ pub struct Manifest {
     pub backend: String,
     /// The passes that ran, in order.
     pub passes: Vec<String>,
+    /// What schedules chose on a processor, of what can be measured: fields and their values, for people.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedule: BTreeMap<String, String>,
     /// The kernels in the code object.
     pub kernels: Vec<KernelInfo>,
     /// The weight buffers, in the order that [`Arg::Weight`] counts.

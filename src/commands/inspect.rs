@@ -155,6 +155,14 @@ fn artifact_text(m: &Manifest, tensors: bool) -> String {
         mb(m.arena_bytes),
         m.target.extensions.join(" "),
     );
+    if !m.schedule.is_empty() {
+        let fields: Vec<String> = m
+            .schedule
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        text += &format!("  schedules         {}\n", fields.join(" "));
+    }
     if tensors {
         let row = |w: &rwkvc_runtime::manifest::WeightInfo| {
             vec![

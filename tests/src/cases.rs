@@ -9,7 +9,7 @@ pub use rwkvc::compile::PROGRAMS;
 use rwkvc::compile::{Options, compile};
 use rwkvc::engine;
 use rwkvc::weights::weights;
-use rwkvc_backend_api::{Backend, Target};
+use rwkvc_backend_api::{Backend, Target, Tuning};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::Selection;
@@ -27,6 +27,8 @@ pub struct Case {
     pub variant: &'static str,
     /// The passes of the variant.
     pub passes: Selection,
+    /// What schedules choose, if not the default.
+    pub tuning: Option<Tuning>,
 }
 
 /// Every backend, fused and unfused.
@@ -62,6 +64,7 @@ impl Case {
             backend,
             variant: "fused",
             passes: Selection::all(),
+            tuning: None,
         }
     }
 
@@ -71,6 +74,7 @@ impl Case {
             backend,
             variant: "unfused",
             passes: Selection::unfused(),
+            tuning: None,
         }
     }
 
@@ -106,6 +110,7 @@ impl Case {
             backend: self.backend,
             target: Target::host(),
             passes: self.passes.clone(),
+            tuning: self.tuning,
             fuel: None,
             programs: programs.to_vec(),
             probes: false,

@@ -40,6 +40,7 @@ fn planned(model: &Model, passes: &Selection) -> Plan {
         backend: backends::all()[0],
         target: target(),
         passes: passes.clone(),
+        tuning: None,
         fuel: None,
         programs: PROGRAMS.to_vec(),
         probes: false,

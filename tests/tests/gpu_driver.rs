@@ -297,6 +297,7 @@ fn a_whole_model_in_launches_and_recorded() {
         backend: backend(),
         target: target(),
         passes: Selection::all(),
+        tuning: None,
         fuel: None,
         programs: vec![ProgramKind::Decode],
         probes: false,

@@ -165,6 +165,7 @@ fn tokens_are_chosen_on_the_device() {
             backend: rwkvc::backends::all()[0],
             target: Target::host(),
             passes: Selection::all(),
+            tuning: None,
             fuel: None,
             programs: vec![ProgramKind::Decode, ProgramKind::Prefill],
             probes: false,

@@ -37,6 +37,7 @@ fn planned(model: &Model, target: &Target, passes: Selection) -> Plan {
         backend: backends::all()[0],
         target: target.clone(),
         passes,
+        tuning: None,
         fuel: None,
         programs: PROGRAMS.to_vec(),
         probes: false,

@@ -4,12 +4,14 @@
 //! vector widths were chosen in `passes` from its [`Features`].
 
 pub mod target;
+pub mod tuning;
 
 use std::fmt;
 
 use rwkvc_ir::kernel::Kernel;
 
 pub use target::{Target, TargetError};
+pub use tuning::Tuning;
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("code is produced for, and on, x86-64 and 64-bit Arm only");
@@ -74,6 +76,20 @@ pub struct CpuFeatures {
     pub vector_registers: u32,
     /// Whether a prefetch is worth emitting.
     pub prefetch: bool,
+    /// What was measured to be fastest, or else what is good everywhere.
+    pub tuning: Tuning,
+}
+
+impl CpuFeatures {
+    /// A processor of which nothing was measured.
+    pub const fn new(f32_lanes: u32, vector_registers: u32, prefetch: bool) -> Self {
+        CpuFeatures {
+            f32_lanes,
+            vector_registers,
+            prefetch,
+            tuning: Tuning::of(f32_lanes, vector_registers),
+        }
+    }
 }
 
 /// What schedules may use on a GPU.

@@ -57,11 +57,7 @@ impl Backend for CraneliftBackend {
             Arch::Aarch64 => 32,
             Arch::Cuda => return Features::Gpu(GPU),
         };
-        Features::Cpu(CpuFeatures {
-            f32_lanes: 4,
-            vector_registers,
-            prefetch: false,
-        })
+        Features::Cpu(CpuFeatures::new(4, vector_registers, false))
     }
 
     fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {

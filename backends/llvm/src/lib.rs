@@ -73,11 +73,7 @@ impl Backend for LlvmBackend {
             Arch::Aarch64 => (4, 32),
             Arch::Cuda => return Features::Gpu(GPU),
         };
-        Features::Cpu(CpuFeatures {
-            f32_lanes,
-            vector_registers,
-            prefetch: true,
-        })
+        Features::Cpu(CpuFeatures::new(f32_lanes, vector_registers, true))
     }
 
     fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {

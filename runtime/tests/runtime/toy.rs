@@ -110,6 +110,7 @@ pub(crate) fn manifest() -> Manifest {
         },
         backend: "gcc".into(),
         passes: vec![],
+        schedule: Default::default(),
         kernels: vec![
             kernel(
                 "embed",

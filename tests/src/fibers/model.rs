@@ -29,6 +29,7 @@ pub fn on_fibers(
     let mut options = Options {
         backend: backends::all()[0],
         passes,
+        tuning: None,
         fuel: None,
         programs: PROGRAMS.to_vec(),
         target: target.clone(),

@@ -27,6 +27,7 @@ fn launches_of_the_demo() {
             backend: backends::all()[0],
             target: Target::host(),
             passes,
+            tuning: None,
             fuel: None,
             programs: vec![program],
             probes: false,
@@ -39,11 +40,7 @@ fn launches_of_the_demo() {
             max_tokens: if program == ProgramKind::Decode { 1 } else { 128 },
         };
         // AVX2, whatever this machine has.
-        let features = Features::Cpu(CpuFeatures {
-            f32_lanes: 8,
-            vector_registers: 16,
-            prefetch: true,
-        });
+        let features = Features::Cpu(CpuFeatures::new(8, 16, true));
         let plan = plan(&[shape], &features).expect("a plan");
         with_snapshots("plan", || insta::assert_snapshot!(name, text(&plan)));
     }

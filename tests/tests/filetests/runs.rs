@@ -31,11 +31,7 @@ const MACHINES: [Features; 5] = [
 ];
 
 const fn cpu(f32_lanes: u32, vector_registers: u32) -> Features {
-    Features::Cpu(CpuFeatures {
-        f32_lanes,
-        vector_registers,
-        prefetch: f32_lanes == 8,
-    })
+    Features::Cpu(CpuFeatures::new(f32_lanes, vector_registers, f32_lanes == 8))
 }
 
 /// Tokens of each call of a run: one, around the tiles of every schedule, and one call after another.

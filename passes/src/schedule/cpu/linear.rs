@@ -1,8 +1,8 @@
 //! Products of activations with weight matrices, and everything that rides along in their epilogue.
 //!
-//! Decode reads every weight once, so it is bound by memory: a task reads four rows a quarter of the matrix apart,
-//! four concurrent streams, each prefetched a few lines ahead. Products with several tokens, of one state or of a batch,
-//! are computed in tiles of tokens × outputs whose accumulators stay in registers. Few tokens are bound by memory still:
+//! Decode reads every weight once, so it is bound by memory: a task reads a few rows (four, if nothing was measured) equal
+//! parts of the matrix apart, as many concurrent streams, each prefetched a few lines ahead. Products with several tokens, of
+//! one state or of a batch, are computed in tiles of tokens × outputs whose accumulators stay in registers. Few tokens are bound by memory still:
 //! their tiles have all of them, so that each weight is read and converted once.
 //!
 //! For one token dot products end as scalars. Where an expensive function follows, and for many tokens, a task computes
@@ -27,7 +27,7 @@ use transposed::Rows;
 use super::super::group::{self, Buffers, dispatch};
 use super::super::rows;
 use super::{Scheduled, Scope, Tensor, at, math};
-use rwkvc_backend_api::CpuFeatures;
+use rwkvc_backend_api::{CpuFeatures, Tuning, tuning};
 
 /// `y = activation(W x + bias) * scale + residual` for each member, in one launch.
 pub(super) fn linear_group(
@@ -106,33 +106,27 @@ fn in_blocks(
 /// Bytes of a cache line.
 const LINE: i64 = 64;
 
-/// Rows that a decode task reads at once.
-const STREAMS: i64 = 4;
-
-/// How far ahead a decode task asks for lines of each row, in bytes: what was fastest over matrices far larger than the
-/// caches.
-const PREFETCH_BYTES: i64 = 512;
-
-/// One token. A task is four far rows of one member's matrix, or as many near rows as there are lanes if a vector
+/// One token. A task is a few far rows of one member's matrix, or as many near rows as there are lanes if a vector
 /// function follows: such matrices are the small, low-rank ones.
 fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
     let lanes = s.lanes();
-    let unroll = if lanes >= 8 || s.features.vector_registers >= 32 {
-        2
-    } else {
-        1
-    };
-    let ahead = |b: &Builder, w: Buf| PREFETCH_BYTES / b.dtype(w).size() as i64;
-    let is_prefetched = s.features.prefetch;
+    let Tuning {
+        streams,
+        prefetch_bytes,
+        sums: unroll,
+        ..
+    } = s.features.tuning;
+    let ahead = |b: &Builder, w: Buf| prefetch_bytes / b.dtype(w).size() as i64;
+    let is_prefetched = s.features.prefetch && prefetch_bytes > 0;
     let near = Tile {
         rows: 1,
-        outputs: STREAMS,
+        outputs: streams,
         lanes,
         unroll,
         ahead: None,
     };
-    let near_block = i64::from(lanes).max(STREAMS);
-    let block = |m: &Buffers<'_>| if m.is_curved() { near_block } else { STREAMS };
+    let near_block = i64::from(lanes).max(streams);
+    let block = |m: &Buffers<'_>| if m.is_curved() { near_block } else { streams };
     let packed: Vec<Option<Packed<'_>>> = members.iter().map(|m| Packed::of(m, s.features)).collect();
     let tasks = tasks(members, &packed, |m| block(m));
     let sums = s.b.private("sums", near.sums().max(packed::sums(&packed)));
@@ -149,11 +143,11 @@ fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
                     m.tiles(b, sums, Affine::from(0), (first, outputs), near);
                 });
             }
-            let quarter = m.outputs / STREAMS;
-            in_blocks(b, own.clone(), m.outputs, STREAMS, &|b, first, outputs| {
+            let part = m.outputs / streams;
+            in_blocks(b, own.clone(), m.outputs, streams, &|b, first, outputs| {
                 let far = (0..outputs).map(|i| {
-                    if outputs == STREAMS {
-                        own.clone() + i * quarter
+                    if outputs == streams {
+                        own.clone() + i * part
                     } else {
                         first.clone() + i
                     }
@@ -198,11 +192,7 @@ const FEW_TOKENS: i64 = 16;
 /// The shape of tiles for few tokens: as many of them as can be with the registers there are, since each weight costs more than
 /// an input.
 fn tall(features: &CpuFeatures) -> Tile {
-    let (rows, outputs) = if features.vector_registers >= 32 {
-        (8, 2)
-    } else {
-        (6, 2)
-    };
+    let tuning::Tile { rows, outputs } = features.tuning.tall;
     Tile {
         rows,
         outputs,
@@ -255,7 +245,7 @@ fn many_tokens(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
                         m,
                         part,
                         lanes: features.f32_lanes,
-                        registers: i64::from(features.vector_registers),
+                        most_sums: tiles::most_sums(features),
                         prefetch: features.prefetch,
                         panel,
                         sums: waiting,

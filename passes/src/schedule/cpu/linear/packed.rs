@@ -17,9 +17,6 @@ use super::super::math;
 use super::{LINE, in_tiles};
 use rwkvc_backend_api::CpuFeatures;
 
-/// Groups ahead whose codes are asked for.
-const AHEAD: i64 = 4;
-
 /// A member whose activations and weights are quantised.
 pub(super) struct Packed<'m> {
     m: &'m Buffers<'m>,
@@ -32,7 +29,8 @@ pub(super) struct Packed<'m> {
     panels: i64,
     /// Tokens of a tile.
     pub(super) height: i64,
-    prefetch: bool,
+    /// Groups ahead whose codes are asked for.
+    ahead: Option<i64>,
 }
 
 impl<'m> Packed<'m> {
@@ -40,12 +38,7 @@ impl<'m> Packed<'m> {
     pub(super) fn of(m: &'m Buffers<'m>, features: &CpuFeatures) -> Option<Self> {
         let parts = m.quantized.as_ref()?;
         let (x_scales, x_sums) = parts.activations?;
-        // Sums of integers and of floats for each token and panel share the registers with the codes.
-        let (panels, height) = if features.vector_registers >= 32 {
-            (2, 4)
-        } else {
-            (1, 4)
-        };
+        let tuning = &features.tuning;
         let there = (m.outputs + i64::from(features.f32_lanes) - 1) / i64::from(features.f32_lanes);
         Some(Packed {
             m,
@@ -53,9 +46,9 @@ impl<'m> Packed<'m> {
             x_scales,
             x_sums,
             lanes: features.f32_lanes,
-            panels: panels.min(there),
-            height,
-            prefetch: features.prefetch,
+            panels: tuning.packed_panels.min(there),
+            height: tuning.packed_rows,
+            ahead: Some(tuning.packed_ahead).filter(|&ahead| features.prefetch && ahead > 0),
         })
     }
 
@@ -190,9 +183,11 @@ impl<'m> Packed<'m> {
             let x = b.words("x", self.m.x, row.clone() * GROUP as i64 + 4 * word, 1);
             b.splat(x, self.lanes)
         };
-        for panel in panels.iter().filter(|_| self.prefetch) {
-            for line in 0..bytes / LINE {
-                b.prefetch(self.m.w, (panel.clone() + AHEAD) * bytes + line * LINE);
+        if let Some(ahead) = self.ahead {
+            for panel in panels {
+                for line in 0..bytes / LINE {
+                    b.prefetch(self.m.w, (panel.clone() + ahead) * bytes + line * LINE);
+                }
             }
         }
         for word in 0..words {

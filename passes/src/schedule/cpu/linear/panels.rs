@@ -14,16 +14,15 @@ use super::super::{Scheduled, Tensor, at, math};
 use super::LINE;
 use super::tiles::{self, DEPTH, Tiles, Weights};
 
-/// Outputs of a panel, at most: an input's are long enough for memory to read in one go, and several tasks share a matrix.
-const WIDTH: i64 = 512;
-
 /// Outputs of a group of a quantised matrix, whose groups run down columns.
 const COLUMN: i64 = GROUP as i64;
 
-/// Outputs of a panel of a matrix of this many.
+/// Outputs of a panel of a matrix of this many: an input's are long enough for memory to read in one go, and several tasks
+/// share a matrix.
 pub(super) fn width(outputs: i64, is_quantized: bool, features: &CpuFeatures) -> i64 {
     let unit = part_of(outputs, is_quantized, features);
-    let panels = (outputs + WIDTH - 1) / WIDTH;
+    let most = features.tuning.panel_outputs;
+    let panels = (outputs + most - 1) / most;
     let each = (outputs + panels - 1) / panels;
     (each + unit - 1) / unit * unit
 }
@@ -56,7 +55,7 @@ pub(super) fn many_tokens(
         m,
         part,
         lanes: features.f32_lanes,
-        registers: i64::from(features.vector_registers),
+        most_sums: tiles::most_sums(features),
         // Codes are few enough for the machine to foresee.
         prefetch: features.prefetch && !is_quantized,
         panel: s.b.private("panel", panel),

@@ -18,9 +18,6 @@ use super::super::{Scheduled, Scope, Tensor, at, math};
 use super::LINE;
 use super::panels::{Panels, codes, divided, width};
 
-/// The share of the inputs below which reading only these is faster than reading all: memory likes long stretches.
-const FEW: (i64, i64) = (2, 5);
-
 /// Listed inputs that are added up together.
 const TOGETHER: i64 = 8;
 
@@ -37,10 +34,11 @@ pub(super) fn one_token(
     let inputs = operands[0].last();
     let is_quantized = operands[1].quantized.is_some();
     let width = |outputs| width(outputs, is_quantized, features);
-    let list = list(operands, results, features, inputs);
+    // Reading some is faster than reading all if these are few enough: memory likes long stretches.
+    let few = inputs * features.tuning.skip_percent / 100;
     let (mut s, all) = group::open(members, operands, results, features, Some(&width), 1);
     let m = &all[0];
-    let listed = s.scratch("list", 0, inputs + 1, Access::Read);
+    let listed = (few > 0).then(|| s.scratch("list", 0, inputs + 1, Access::Read));
     let panels = Panels::new(m, width(m.outputs), width(m.outputs), features);
     let sums = Sums {
         sums: s.b.private("sums", panels.width),
@@ -49,9 +47,10 @@ pub(super) fn one_token(
         }),
     };
     s.b.parallel("task", Extent::fixed(panels.tasks()), |b, own| {
-        panels.listed(b, m, (listed, sums), own);
+        panels.one_token(b, m, sums, own, listed.map(|list| (list, few)));
     });
-    vec![list, s.finish()]
+    let list = listed.map(|_| list(operands, results, features, inputs));
+    list.into_iter().chain([s.finish()]).collect()
 }
 
 /// Memory of a task.
@@ -98,42 +97,60 @@ fn within(b: &mut Builder, i: Reg, n: i64) -> Reg {
 }
 
 impl Panels {
-    /// The outputs of a panel, from those inputs that are listed.
-    fn listed(&self, b: &mut Builder, m: &Buffers<'_>, (list, sums): (Buf, Sums), own: Reg) {
+    /// The outputs of a panel: from those inputs that are listed if there is a list and these are fewer than it says, else from all.
+    fn one_token(&self, b: &mut Builder, m: &Buffers<'_>, sums: Sums, own: Reg, list: Option<(Buf, i64)>) {
         let start = self.start(b, own);
         let zero = b.float(0.0, self.lanes);
         let step = i64::from(self.lanes);
         b.for_loop(LoopKind::Serial, "i", 0, self.width, step, |b, i| {
             b.store(sums.sums, i, zero);
         });
-        let count = b.load("count", list, Affine::from(self.inputs), 1);
-        let count = b.unary(Unary::ToIndex, count);
-        let count = within(b, count, self.inputs + 1);
-        let some = |b: &mut Builder| {
-            let together = b.index(TOGETHER);
-            let groups = b.binary(Binary::Div, count, together);
-            b.serial("group", 0, groups, |b, group| {
-                let inputs: Vec<_> = (0..TOGETHER)
-                    .map(|j| {
-                        let k = self.input(b, list, at(group, TOGETHER) + j);
-                        let next = b.address("next", at(group, TOGETHER) + (j + TOGETHER));
-                        let next = within(b, next, self.inputs);
-                        (k, Some(Affine::from(self.input(b, list, next.into()))))
-                    })
-                    .collect();
-                self.add(b, m, sums, &start, &inputs);
-            });
-            let done = b.address("done", at(groups, TOGETHER));
-            b.serial("one", done, count, |b, one| {
-                let k = self.input(b, list, one.into());
-                self.add(b, m, sums, &start, &[(k, None)]);
-            });
-        };
-        let few = b.index(self.inputs * FEW.0 / FEW.1);
-        let is_few = b.less(count, few);
-        b.if_else(is_few, some, |b| self.all(b, m, sums, &start));
+        match list {
+            None => self.all(b, m, sums, &start),
+            Some((list, few)) => {
+                let count = b.load("count", list, Affine::from(self.inputs), 1);
+                let count = b.unary(Unary::ToIndex, count);
+                let count = within(b, count, self.inputs + 1);
+                let few = b.index(few);
+                let is_few = b.less(count, few);
+                b.if_else(
+                    is_few,
+                    |b| self.listed(b, m, (list, count), sums, &start),
+                    |b| self.all(b, m, sums, &start),
+                );
+            }
+        }
         self.for_outputs(b, own, |b, first, count| {
             self.finish(b, m, sums.sums, Affine::from(0), &first, (Affine::from(0), count));
+        });
+    }
+
+    /// The outputs of a panel, from the `count` inputs that are listed.
+    fn listed(
+        &self,
+        b: &mut Builder,
+        m: &Buffers<'_>,
+        (list, count): (Buf, Reg),
+        sums: Sums,
+        start: &Affine,
+    ) {
+        let together = b.index(TOGETHER);
+        let groups = b.binary(Binary::Div, count, together);
+        b.serial("group", 0, groups, |b, group| {
+            let inputs: Vec<_> = (0..TOGETHER)
+                .map(|j| {
+                    let k = self.input(b, list, at(group, TOGETHER) + j);
+                    let next = b.address("next", at(group, TOGETHER) + (j + TOGETHER));
+                    let next = within(b, next, self.inputs);
+                    (k, Some(Affine::from(self.input(b, list, next.into()))))
+                })
+                .collect();
+            self.add(b, m, sums, start, &inputs);
+        });
+        let done = b.address("done", at(groups, TOGETHER));
+        b.serial("one", done, count, |b, one| {
+            let k = self.input(b, list, one.into());
+            self.add(b, m, sums, start, &[(k, None)]);
         });
     }
 

@@ -24,8 +24,12 @@ const HEIGHT: i64 = 12;
 /// Outputs of a task, at most: with a tile of tokens as many sums as there are registers for.
 pub(super) fn part_of(outputs: i64, features: &CpuFeatures) -> i64 {
     let lanes = i64::from(features.f32_lanes);
-    let vectors = if features.vector_registers >= 32 { 4 } else { 2 };
-    (lanes * vectors).min((outputs + lanes - 1) / lanes * lanes)
+    (lanes * features.tuning.square.outputs).min((outputs + lanes - 1) / lanes * lanes)
+}
+
+/// Registers of sums of a tile.
+pub(super) fn most_sums(features: &CpuFeatures) -> i64 {
+    features.tuning.square.rows * features.tuning.square.outputs
 }
 
 /// Where the weights of a task come from.
@@ -47,7 +51,8 @@ pub(super) struct Tiles<'m, 'b> {
     /// Outputs of the task, in whole vectors.
     pub(super) part: i64,
     pub(super) lanes: u32,
-    pub(super) registers: i64,
+    /// Registers of sums of a tile.
+    pub(super) most_sums: i64,
     pub(super) prefetch: bool,
     /// The weights near by, [`DEPTH`] × part.
     pub(super) panel: Buf,
@@ -83,8 +88,7 @@ impl Tiles<'_, '_> {
         finish: &dyn Fn(&mut Builder, Affine, Affine),
     ) {
         let inputs = self.m.inputs;
-        // Some registers are for weights and activations.
-        let height = ((self.registers - self.registers / 4) / self.vectors()).clamp(1, HEIGHT);
+        let height = (self.most_sums / self.vectors()).clamp(1, HEIGHT);
         b.for_loop(LoopKind::Serial, "block", 0, tokens, BLOCK, |b, block| {
             let count = least(b, tokens, block, BLOCK);
             let zero = b.float(0.0, self.lanes);
