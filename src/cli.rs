@@ -1,6 +1,7 @@
 //! What the command line accepts.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rwkvc_passes::quantize::Formats;
@@ -19,7 +20,8 @@ use rwkvc_passes::quantize::Formats;
         rwkvc compile model.pth -o model.rwkvc      compile once\n  \
         rwkvc run model.rwkvc --prompt \"Once\"        stream text\n  \
         rwkvc inspect model.pth                     what is in a checkpoint\n  \
-        rwkvc bench model.pth                       fused against unfused, measured\n\n\
+        rwkvc bench model.pth                       fused against unfused, measured\n  \
+        rwkvc tune model.pth                        find the fastest schedules for this machine\n\n\
         Results go to standard output, everything else to standard error. \
         Exit status: 0 done, 1 failed, 2 wrong usage."
 )]
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Measure decode and prefill, fused against unfused, and each fusion's share
     Bench(Bench),
+    /// Find the schedules and the number of threads that are fastest for a model on this machine, for later commands
+    Tune(Tune),
     /// Show what a checkpoint contains
     Inspect(Inspect),
     /// Run named passes over a graph in text form
@@ -88,6 +92,9 @@ pub(crate) struct Codegen {
     /// `cuda:sm_90`; see `rwkvc targets`
     #[arg(long, default_value = "cpu")]
     pub(crate) target: String,
+    /// What `rwkvc tune` found, if not MODEL.tuning.json; `none` for the defaults
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) passes: PassOptions,
 }
@@ -117,7 +124,7 @@ pub(crate) struct PassOptions {
 /// How many threads.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Threads {
-    /// Threads of the step. Default: one per core
+    /// Threads of the step. Default: what `rwkvc tune` found, else one per core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 }
@@ -339,7 +346,8 @@ pub(crate) struct Verify {
 pub(crate) struct Bench {
     /// The checkpoint, or a file that was compiled for GPUs
     pub(crate) model: PathBuf,
-    /// What to compare: `fused`, `unfused`, or `no-PASS` for all but one pass. Default: fused,unfused
+    /// What to compare: `fused`, `unfused`, `no-PASS` for all but one pass, `untuned` for schedules that were not measured,
+    /// or weights as `stored`, `int8` or `int4`. Default: fused,unfused
     #[arg(long, value_delimiter = ',', value_name = "VARIANTS")]
     pub(crate) compare: Option<Vec<String>>,
     /// Also switch off each fusion alone
@@ -372,6 +380,52 @@ pub(crate) struct Bench {
     pub(crate) threads: Threads,
     #[command(flatten)]
     pub(crate) out: Output,
+}
+
+/// `rwkvc tune`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The choice is written to MODEL.tuning.json, with the processor, the model, backend, target and weights that it was \
+        measured for. `run`, `compile`, `bench` and the other commands that compile the model use it wherever all of this is the \
+        same, and say so; --tuning none leaves it out. Nothing else should run meanwhile.\n\n\
+        Of a file that is compiled already only the threads are chosen: its schedules were when it was compiled."
+)]
+pub(crate) struct Tune {
+    /// A checkpoint or an artifact
+    pub(crate) model: PathBuf,
+    /// About how long to measure: seconds, or as `90s`, `5m`. A larger model needs more
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) budget: Duration,
+    /// Where to write. Default: MODEL.tuning.json
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Code generator: see `rwkvc compile`
+    #[arg(long)]
+    pub(crate) backend: Option<String>,
+    /// Machine to compile for, which this one can run: see `rwkvc targets`
+    #[arg(long, default_value = "cpu")]
+    pub(crate) target: String,
+    /// How matrices are stored: see `rwkvc compile`
+    #[arg(long, value_name = "FORMATS")]
+    pub(crate) weights: Option<Formats>,
+    /// Threads of the step. Default: as many as are fastest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) out: Output,
+}
+
+/// `90`, `90s` or `5m`: at least a second, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    match seconds {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected a time from 1s to 1440m".into()),
+    }
 }
 
 /// `rwkvc inspect`

@@ -8,5 +8,6 @@ pub mod compile;
 pub mod engine;
 mod manifest;
 pub mod measure;
+pub mod tune;
 pub mod values;
 pub mod weights;

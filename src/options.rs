@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
 use rwkvc::engine::{self, Compiled, Engine, Gpu, Reference};
+use rwkvc::tune::Choice;
+use rwkvc::tune::record::{self, RecordError, Subject};
 use rwkvc_backend_api::Arch;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::Graph;
@@ -27,7 +29,6 @@ pub(crate) fn open(
     gpu: OnGpu,
     programs: &[ProgramKind],
 ) -> Result<Box<dyn Engine>> {
-    let workspace = workspace(threads);
     if engine::is_artifact(path)? {
         if let Some(option) = codegen_option(codegen) {
             bail!(
@@ -42,13 +43,19 @@ pub(crate) fn open(
             bail!("`{}` was compiled without its {missing} program", path.display());
         }
         if artifact.manifest().is_for_gpus() {
+            refuse_tuning(codegen, "schedules for GPUs are not tuned")?;
             let model = GpuModel::from_artifact(artifact, driver(gpu.device)?).with_context(opening)?;
             return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
         }
         refuse_on_processors(gpu)?;
+        let tuned = tuned(
+            codegen.tuning.as_deref(),
+            path,
+            &Subject::compiled(artifact.manifest()),
+        )?;
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
         engine::use_huge_pages(&model);
-        return Ok(Box::new(Compiled::new(model, &workspace)?));
+        return Ok(Box::new(Compiled::new(model, &workspace(threads, tuned))?));
     }
     let model = checkpoint(path)?;
     if codegen.backend.as_deref() == Some(backends::EVALUATOR) {
@@ -56,6 +63,7 @@ pub(crate) fn open(
             bail!("the evaluator generates no code: {option} goes with another --backend");
         }
         refuse_on_processors(gpu)?;
+        refuse_tuning(codegen, "the evaluator generates no code")?;
         let formats = codegen.passes.weights.clone().unwrap_or_default();
         return Ok(Box::new(Reference::new(model, &formats)?));
     }
@@ -69,9 +77,10 @@ pub(crate) fn open(
         return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
     }
     refuse_on_processors(gpu)?;
+    let tuned = tune(codegen, path, &model, &mut options)?;
     let model = engine::load(&model, &mut options)?;
     engine::use_huge_pages(&model);
-    Ok(Box::new(Compiled::new(model, &workspace)?))
+    Ok(Box::new(Compiled::new(model, &workspace(threads, tuned))?))
 }
 
 /// Opens a checkpoint of any format and says what there is to know of it.
@@ -148,6 +157,9 @@ pub(crate) fn compile_options<'o>(
             passes.formats()
         );
     }
+    if target.arch == Arch::Cuda {
+        refuse_tuning(codegen, "schedules for GPUs are not tuned")?;
+    }
     Ok(Options {
         backend: backends::find(codegen.backend.as_deref())?,
         target,
@@ -178,11 +190,60 @@ pub(crate) fn choose_formats(codegen: &Codegen, model: &Model, options: &mut Opt
     }
 }
 
-/// One thread a core unless said otherwise.
-pub(crate) fn workspace(threads: Threads) -> WorkspaceOptions {
+/// Gives the schedules of a checkpoint what was measured, if it was measured for this; all that was chosen.
+pub(crate) fn tune(
+    codegen: &Codegen,
+    path: &Path,
+    model: &Model,
+    options: &mut Options<'_>,
+) -> Result<Option<Choice>> {
+    let tuned = match options.target.arch {
+        Arch::Cuda => None,
+        Arch::X86_64 | Arch::Aarch64 => {
+            let formats = options.passes.formats();
+            let subject = Subject::checkpoint(model, options.backend, &options.target, formats);
+            tuned(codegen.tuning.as_deref(), path, &subject)?
+        }
+    };
+    options.tuning = tuned.and_then(|choice| choice.tuning);
+    Ok(tuned)
+}
+
+/// What was found for a model, in the file that is given or else beside the model. A file that was asked for must fit; another
+/// one may be for something else.
+pub(crate) fn tuned(file: Option<&Path>, model: &Path, subject: &Subject) -> Result<Option<Choice>> {
+    let beside = record::path(model);
+    let path = file.unwrap_or(&beside);
+    if file.is_some_and(|file| file.as_os_str() == "none") || file.is_none() && !path.exists() {
+        return Ok(None);
+    }
+    match record::read(path, subject) {
+        Ok(choice) => {
+            output::note(&format!("tuned by `{}`", path.display()));
+            Ok(Some(choice))
+        }
+        Err(other @ RecordError::Other { .. }) if file.is_none() => {
+            output::note(&format!("not tuned: {other}"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses a tuning where there is nothing to be tuned.
+fn refuse_tuning(codegen: &Codegen, reason: &str) -> Result<()> {
+    match &codegen.tuning {
+        Some(file) if file.as_os_str() != "none" => bail!("--tuning is for code for processors: {reason}"),
+        _ => Ok(()),
+    }
+}
+
+/// As many threads as are asked for, or were found to be best, or else one a core.
+pub(crate) fn workspace(threads: Threads, tuned: Option<Choice>) -> WorkspaceOptions {
     let default = WorkspaceOptions::default();
+    let tuned = tuned.map_or(default.threads, |choice| choice.threads);
     WorkspaceOptions {
-        threads: threads.threads.map_or(default.threads, usize::from),
+        threads: threads.threads.map_or(tuned, usize::from),
         ..default
     }
 }

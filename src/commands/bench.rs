@@ -26,6 +26,9 @@ use crate::{options, output, progress};
 use batch::{BatchRow, Batches};
 use prefill::{PrefillRow, arithmetic};
 
+/// The variant with schedules that were not measured.
+const UNTUNED: &str = "untuned";
+
 /// Tokens of a prompt if it is not said.
 const PREFILL: usize = 128;
 
@@ -34,6 +37,8 @@ const PREFILL: usize = 128;
 struct Measured {
     name: String,
     threads: usize,
+    /// Whether its schedules are what `rwkvc tune` found.
+    tuned: bool,
     launches: usize,
     /// Tokens a second.
     decode: Spread,
@@ -78,6 +83,7 @@ struct Variant {
     workspace: Workspace,
     state: State,
     compile_s: f64,
+    tuned: bool,
     decode: Vec<f64>,
     prefill: Vec<f64>,
     /// Nanoseconds of each launch of the decode program, over all samples.
@@ -110,7 +116,11 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     programs.extend((prefill > 0).then_some(ProgramKind::Prefill));
     programs.extend((!args.batch.is_empty()).then_some(ProgramKind::Batch));
     let mut compile = options::compile_options(&args.codegen, &programs, &mut after)?;
-    let workspace = options::workspace(args.threads);
+    let base = options::selection(&args.codegen.passes)?;
+    let formats = options::formats(&args.codegen.passes, &checkpoint);
+    compile.passes = base.with_formats(formats.clone());
+    let tuned = options::tune(&args.codegen, &args.model, &checkpoint, &mut compile)?;
+    let workspace = options::workspace(args.threads, tuned);
 
     let bar = progress::bar(
         (selections.len() * (1 + usize::from(args.samples))) as u64,
@@ -118,6 +128,9 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     );
     let mut variants = vec![];
     for (name, passes) in selections {
+        // A tuning is for the formats that it was measured with.
+        let is_tuned = name != UNTUNED && *passes.formats() == formats;
+        compile.tuning = tuned.filter(|_| is_tuned).and_then(|choice| choice.tuning);
         compile.passes = passes;
         variants.push(Variant::new(
             name,
@@ -205,11 +218,13 @@ fn selections(args: &Bench, formats: Formats) -> Result<Vec<(String, Selection)>
         names.extend(fusions.filter(|n| !compared.contains(n)).collect::<Vec<_>>());
     }
     let selection = |name: &String| match (name.as_str(), name.strip_prefix("no-")) {
-        ("fused", _) => Ok(base.clone()),
+        ("fused" | UNTUNED, _) => Ok(base.clone()),
         ("unfused", _) => Ok(Selection::unfused().with_formats(base.formats().clone())),
         ("stored" | "int8" | "int4", _) => Ok(base.clone().with_formats(name.parse()?)),
         (_, Some(pass)) => Ok(base.clone().without(&[pass])?),
-        _ => bail!("there is no variant `{name}`: expected fused, unfused, no-PASS, stored, int8 or int4"),
+        _ => bail!(
+            "there is no variant `{name}`: expected fused, unfused, untuned, no-PASS, stored, int8 or int4"
+        ),
     };
     names.iter().map(|n| Ok((n.clone(), selection(n)?))).collect()
 }
@@ -240,6 +255,7 @@ impl Variant {
             state: model.new_state()?,
             model,
             compile_s,
+            tuned: compile.tuning.is_some(),
             decode: vec![],
             prefill: vec![],
             times: vec![0; launches],
@@ -310,6 +326,7 @@ impl Variant {
         Ok(Measured {
             name: self.name,
             threads,
+            tuned: self.tuned,
             launches: program.launches.len(),
             decode,
             prefill,

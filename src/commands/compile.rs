@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
     options::choose_formats(&args.codegen, &model, &mut options);
     options.programs = PROGRAMS.to_vec();
+    options::tune(&args.codegen, &args.model, &model, &mut options)?;
     match (options.target.arch, args.emit) {
         (Arch::Cuda, Emit::Obj | Emit::Asm) => {
             bail!("code for {} is PTX: give --emit ptx or sass", options.target)

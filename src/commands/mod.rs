@@ -12,6 +12,7 @@ mod run;
 mod tables;
 mod targets;
 mod tokenize;
+mod tune;
 mod verify;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Logits(args) => logits::run(&args)?,
         Command::Verify(args) => return verify::run(&args),
         Command::Bench(args) => bench::run(&args)?,
+        Command::Tune(args) => tune::run(&args)?,
         Command::Inspect(args) => inspect::run(&args)?,
         Command::Opt(args) => opt::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,

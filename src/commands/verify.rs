@@ -7,10 +7,12 @@ use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::{self, Options};
 use rwkvc::engine;
+use rwkvc::tune::record::Subject;
 use rwkvc::values::{Values, compare};
 use rwkvc_backend_api::{Arch, Backend, Target};
 use rwkvc_frontend::model::Model;
 use rwkvc_passes::pipeline::Selection;
+use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{CudaDriver, Driver, Mode};
 use rwkvc_runtime::manifest::ProgramKind;
 use serde::Serialize;
@@ -100,6 +102,8 @@ fn on_processor(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Veri
     bar.inc(1);
     let mut rows = vec![];
     for backend in backends {
+        let subject = Subject::checkpoint(model, backend, target, &Formats::default());
+        let tuned = options::tuned(None, &args.model, &subject)?;
         for (variant, passes) in variants() {
             for program in [ProgramKind::Decode, ProgramKind::Score] {
                 let mut ignore = |_: &'static str, _: &_| {};
@@ -107,14 +111,14 @@ fn on_processor(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Veri
                     backend,
                     target: target.clone(),
                     passes: passes.clone(),
-                    tuning: None,
+                    tuning: tuned.and_then(|choice| choice.tuning),
                     fuel: None,
                     programs: vec![program],
                     probes: true,
                     after_pass: &mut ignore,
                 };
                 let code = engine::load(model, &mut options)?;
-                let mut workspace = code.workspace(&options::workspace(args.threads))?;
+                let mut workspace = code.workspace(&options::workspace(args.threads, tuned))?;
                 let found = Values::of_code(&code, &mut workspace, program, tokens)?;
                 let way = Way {
                     backend: backend.name(),

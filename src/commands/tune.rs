@@ -1,0 +1,244 @@
+//! `rwkvc tune`: the fastest schedules and threads for a model on this machine.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rwkvc::engine;
+use rwkvc::tune::lab::{Checkpoint, Compiled};
+use rwkvc::tune::record::{self, Subject};
+use rwkvc::tune::search::{Bench, Change, Outcome, Trial, search};
+use rwkvc::tune::{Choice, Knob};
+use rwkvc_backend_api::{Arch, Features};
+use rwkvc_runtime::{Artifact, Model, WorkspaceOptions};
+use serde_json::{Value, json};
+
+use super::tables::table;
+use crate::cli::{Codegen, Format, PassOptions, Tune};
+use crate::{options, output, progress};
+
+/// Runs the command.
+pub(crate) fn run(args: &Tune) -> Result<()> {
+    let (subject, found, seconds) = if engine::is_artifact(&args.model)? {
+        compiled(args)?
+    } else {
+        checkpoint(args)?
+    };
+    let path = args.output.clone().unwrap_or_else(|| record::path(&args.model));
+    let about = about(&subject);
+    let text = record::text(subject, &found)?;
+    rwkvc_runtime::write_whole(&path, text.as_bytes())
+        .with_context(|| format!("writing `{}`", path.display()))?;
+    if args.out.format == Format::Json {
+        return output::json(&report(&path, &found, seconds));
+    }
+    output::print(&format!("{}: {about}\n\n{}", args.model.display(), shown(&found)))?;
+    output::note(&format!("written to `{}` after {seconds:.0} s", path.display()));
+    Ok(())
+}
+
+type Found = (Subject, Outcome, f64);
+
+/// Of a checkpoint everything can be chosen.
+fn checkpoint(args: &Tune) -> Result<Found> {
+    let codegen = Codegen {
+        backend: args.backend.clone(),
+        target: args.target.clone(),
+        tuning: None,
+        passes: PassOptions {
+            weights: args.weights.clone(),
+            ..PassOptions::default()
+        },
+    };
+    let mut after = options::printer(&codegen.passes)?;
+    let mut options = options::compile_options(&codegen, &[], &mut after)?;
+    let Features::Cpu(features) = options.features() else {
+        bail!(
+            "schedules for GPUs are not tuned: {} is no processor",
+            options.target
+        );
+    };
+    let model = options::checkpoint(&args.model)?;
+    options::choose_formats(&codegen, &model, &mut options);
+    let formats = options.passes.formats();
+    let subject = Subject::checkpoint(&model, options.backend, &options.target, formats);
+    let start = Choice {
+        threads: threads(args),
+        tuning: Some(features.tuning),
+    };
+    let knobs: Vec<Knob> = knob_of_threads(args).into_iter().chain(Knob::fields()).collect();
+    let (found, seconds) = measure(args, &mut Checkpoint::new(model, &mut options), start, &knobs)?;
+    Ok((subject, found, seconds))
+}
+
+/// Of a compiled file only the threads can be chosen.
+fn compiled(args: &Tune) -> Result<Found> {
+    let given = [
+        ("--backend", args.backend.is_some()),
+        ("--target", args.target != "cpu"),
+        ("--weights", args.weights.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+        bail!(
+            "`{}` is compiled already: {option} goes with a checkpoint",
+            args.model.display()
+        );
+    }
+    if args.threads.is_some() {
+        bail!(
+            "`{}` is compiled already, so that only the threads can be chosen: leave out --threads, or tune the checkpoint \
+             and compile it again",
+            args.model.display()
+        );
+    }
+    let opening = || format!("opening `{}`", args.model.display());
+    let artifact = Artifact::open(&args.model).with_context(opening)?;
+    if artifact.manifest().target.arch == Arch::Cuda.name() {
+        bail!(
+            "schedules for GPUs are not tuned: `{}` was compiled for one",
+            args.model.display()
+        );
+    }
+    let subject = Subject::compiled(artifact.manifest());
+    let model = Model::from_artifact(artifact).with_context(opening)?;
+    let start = Choice {
+        threads: threads(args),
+        tuning: None,
+    };
+    let knobs: Vec<Knob> = knob_of_threads(args).into_iter().collect();
+    let (found, seconds) = measure(args, &mut Compiled::new(model)?, start, &knobs)?;
+    Ok((subject, found, seconds))
+}
+
+/// The threads to begin with.
+fn threads(args: &Tune) -> usize {
+    let default = WorkspaceOptions::default().threads;
+    args.threads.map_or(default, usize::from)
+}
+
+/// The numbers of threads that are tried, unless one is given.
+fn knob_of_threads(args: &Tune) -> Option<Knob> {
+    let cores = WorkspaceOptions::default().threads;
+    args.threads.is_none().then(|| Knob::threads(cores))
+}
+
+fn measure(args: &Tune, bench: &mut dyn Bench, start: Choice, knobs: &[Knob]) -> Result<(Outcome, f64)> {
+    let clock = Instant::now();
+    let seconds = args.budget.as_secs_f64();
+    let bar = progress::bar(args.budget.as_secs(), "s");
+    let found = search(bench, start, knobs, args.budget, &mut |name, part| {
+        bar.set_position((part * seconds) as u64);
+        bar.set_message(format!("s, measuring {name}"));
+    })?;
+    bar.finish_and_clear();
+    Ok((found, clock.elapsed().as_secs_f64()))
+}
+
+/// What was measured, in a line.
+fn about(subject: &Subject) -> String {
+    format!(
+        "{} for {}, weights {}, on {} with {} cores",
+        subject.backend, subject.target, subject.weights, subject.machine.cpu, subject.machine.cores
+    )
+}
+
+/// What a call of so many tokens is.
+fn call(tokens: usize) -> String {
+    match tokens {
+        1 => "decode".into(),
+        n => format!("prompt of {n}"),
+    }
+}
+
+/// Knobs that were turned: name, before and after.
+fn turned(found: &Outcome) -> Vec<(&'static str, String, String)> {
+    let knobs = [Knob::Threads(vec![])].into_iter().chain(Knob::fields());
+    let values = knobs.filter_map(|knob| {
+        let (before, after) = (knob.get(&found.start)?, knob.get(&found.best)?);
+        (before != after).then(|| (knob.name(), before, after))
+    });
+    values.collect()
+}
+
+fn shown(found: &Outcome) -> String {
+    let turned = turned(found);
+    let mut text = if turned.is_empty() {
+        "nothing was faster than the defaults\n".to_owned()
+    } else {
+        let rows: Vec<_> = turned
+            .into_iter()
+            .map(|(name, before, after)| vec![name.to_owned(), before, after])
+            .collect();
+        table(&["choice", "default", "tuned"], &rows)
+    };
+    if !found.changes.is_empty() {
+        let row = |c: &Change| {
+            vec![
+                call(c.tokens),
+                format!("{:.1}", c.before),
+                format!("{:.1}", c.after),
+                format!("{:.3}", 1.0 / c.verdict.ratio),
+                format!("{:.3}", c.verdict.noise),
+            ]
+        };
+        let rows: Vec<_> = found.changes.iter().map(row).collect();
+        text += "\n";
+        text += &table(&["call", "default tok/s", "tuned tok/s", "×", "±"], &rows);
+    }
+    if !found.trials.is_empty() {
+        let row = |t: &Trial| {
+            vec![
+                t.knob.to_owned(),
+                t.from.clone(),
+                t.to.clone(),
+                format!("{:.3}", 1.0 / t.verdict.ratio),
+                format!("{:.3}", t.verdict.noise),
+                t.verdict.pairs.to_string(),
+                if t.is_taken { "yes" } else { "" }.to_owned(),
+            ]
+        };
+        let rows: Vec<_> = found.trials.iter().map(row).collect();
+        text += "\n";
+        text += &table(&["tried", "from", "to", "×", "±", "pairs", "taken"], &rows);
+    }
+    if !found.untried.is_empty() {
+        text += &format!(
+            "\nnot tried for want of time: {}; a longer --budget gets there\n",
+            found.untried.join(", ")
+        );
+    }
+    text
+}
+
+fn report(path: &PathBuf, found: &Outcome, seconds: f64) -> Value {
+    let choice = |choice: &Choice| {
+        let fields = |tuning: rwkvc_backend_api::Tuning| {
+            let fields = tuning
+                .fields()
+                .map(|(name, value)| (name.to_owned(), json!(value)));
+            Value::Object(fields.collect())
+        };
+        json!({ "threads": choice.threads, "schedule": choice.tuning.map(fields) })
+    };
+    let change = |c: &Change| {
+        json!({
+            "tokens": c.tokens, "default": c.before, "tuned": c.after,
+            "times": 1.0 / c.verdict.ratio, "noise": c.verdict.noise, "pairs": c.verdict.pairs,
+        })
+    };
+    let trial = |t: &Trial| {
+        json!({
+            "choice": t.knob, "from": t.from, "to": t.to, "times": 1.0 / t.verdict.ratio,
+            "noise": t.verdict.noise, "pairs": t.verdict.pairs, "taken": t.is_taken,
+        })
+    };
+    json!({
+        "output": path,
+        "seconds": seconds,
+        "default": choice(&found.start),
+        "tuned": choice(&found.best),
+        "changes": found.changes.iter().map(change).collect::<Vec<_>>(),
+        "trials": found.trials.iter().map(trial).collect::<Vec<_>>(),
+        "untried": found.untried,
+    })
+}

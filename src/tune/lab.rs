@@ -1,0 +1,328 @@
+//! Measuring the real model: each choice compiled, all of them with the same weights in memory.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rwkvc_backend_api::Tuning;
+use rwkvc_ir::graph::{Graph, Verified};
+use rwkvc_passes::plan::Plan;
+use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::{Model, State, WeightData, Workspace, WorkspaceOptions};
+
+use super::Choice;
+use super::search::Bench;
+use crate::compile::{Options, graph, lower, plan_graphs};
+use crate::weights::weights;
+
+/// Decode is repeated for about so long in a sample.
+const SAMPLE: Duration = Duration::from_millis(30);
+
+/// The most calls of a sample.
+const MOST_CALLS: usize = 200;
+
+/// A model with the memory to run it.
+struct Running {
+    model: Model,
+    state: State,
+    /// By the number of threads.
+    workspaces: HashMap<usize, Workspace>,
+}
+
+impl Running {
+    fn new(model: Model) -> Result<Self> {
+        Ok(Running {
+            state: model.new_state()?,
+            workspaces: HashMap::new(),
+            model,
+        })
+    }
+
+    /// Makes sure that there are so many threads; whether they are new.
+    fn prepare(&mut self, threads: usize) -> Result<bool> {
+        let Entry::Vacant(place) = self.workspaces.entry(threads) else {
+            return Ok(false);
+        };
+        let options = WorkspaceOptions {
+            threads,
+            ..WorkspaceOptions::default()
+        };
+        place.insert(self.model.workspace(&options)?);
+        Ok(true)
+    }
+
+    /// One call with these tokens.
+    fn call(&mut self, threads: usize, tokens: &[u32]) -> Result<()> {
+        let workspace = self
+            .workspaces
+            .get_mut(&threads)
+            .context("no threads were prepared")?;
+        match tokens {
+            [token] => self.model.step(workspace, &mut self.state, *token)?,
+            tokens => self.model.prefill(workspace, &mut self.state, tokens)?,
+        };
+        Ok(())
+    }
+}
+
+/// Measures calls: how often each is repeated, and with which tokens.
+struct Clock {
+    start: Instant,
+    vocab: usize,
+    /// Calls of a sample, by tokens of a call.
+    calls: HashMap<usize, usize>,
+    /// Counts tokens.
+    next: usize,
+}
+
+impl Clock {
+    fn new(vocab: usize) -> Self {
+        Clock {
+            start: Instant::now(),
+            vocab,
+            calls: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    fn tokens(&mut self, n: usize) -> Vec<u32> {
+        let tokens = (self.next..self.next + n).map(|i| (i * 7919 % self.vocab) as u32);
+        self.next += n;
+        tokens.collect()
+    }
+
+    /// The seconds of a call.
+    fn sample(&mut self, running: &mut Running, threads: usize, tokens: usize) -> Result<f64> {
+        let is_new = running.prepare(threads)?;
+        if is_new || !self.calls.contains_key(&tokens) {
+            // Once without being measured, so that no sample pays for the first touch of memory.
+            let warm = self.tokens(tokens);
+            running.call(threads, &warm)?;
+        }
+        let calls = match self.calls.get(&tokens) {
+            Some(&calls) => calls,
+            None => {
+                let start = Instant::now();
+                let text = self.tokens(tokens);
+                running.call(threads, &text)?;
+                let each = start.elapsed().max(Duration::from_nanos(1));
+                let calls = (SAMPLE.as_nanos() / each.as_nanos()) as usize;
+                let calls = calls.clamp(1, MOST_CALLS);
+                self.calls.insert(tokens, calls);
+                calls
+            }
+        };
+        let texts: Vec<Vec<u32>> = (0..calls).map(|_| self.tokens(tokens)).collect();
+        let start = Instant::now();
+        for text in &texts {
+            running.call(threads, text)?;
+        }
+        Ok(start.elapsed().as_secs_f64() / calls as f64)
+    }
+}
+
+/// A model that was compiled into a file: only threads can be chosen.
+pub struct Compiled {
+    clock: Clock,
+    running: Running,
+}
+
+impl Compiled {
+    /// Of a model that is loaded.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn new(model: Model) -> Result<Self> {
+        Ok(Compiled {
+            clock: Clock::new(model.vocab()),
+            running: Running::new(model)?,
+        })
+    }
+}
+
+impl Bench for Compiled {
+    fn elapsed(&self) -> Duration {
+        self.clock.start.elapsed()
+    }
+
+    fn differs(&mut self, a: &Choice, b: &Choice, _: usize) -> Result<bool> {
+        Ok(a.threads != b.threads)
+    }
+
+    fn sample(&mut self, choice: &Choice, tokens: usize) -> Result<f64> {
+        self.clock.sample(&mut self.running, choice.threads, tokens)
+    }
+}
+
+/// A checkpoint, compiled for each choice anew.
+pub struct Checkpoint<'l, 'o> {
+    clock: Clock,
+    model: Arc<rwkvc_frontend::model::Model>,
+    options: &'l mut Options<'o>,
+    /// What all choices have in common, by program.
+    graphs: Vec<(ProgramKind, Verified<Graph>)>,
+    /// By schedule and program.
+    running: Vec<(Key, Running)>,
+    shared: Shared,
+}
+
+/// A program as a schedule makes it.
+type Key = (Option<Tuning>, ProgramKind);
+
+impl<'l, 'o> Checkpoint<'l, 'o> {
+    /// Of a model, to be compiled with these options.
+    pub fn new(model: Arc<rwkvc_frontend::model::Model>, options: &'l mut Options<'o>) -> Self {
+        Checkpoint {
+            clock: Clock::new(model.config().vocab),
+            model,
+            options,
+            graphs: vec![],
+            running: vec![],
+            shared: Shared::default(),
+        }
+    }
+
+    fn plan(&mut self, (tuning, kind): Key) -> Result<Plan> {
+        self.options.programs = vec![kind];
+        if !self.graphs.iter().any(|(known, _)| *known == kind) {
+            let graph = graph(&self.model, kind, self.options)?;
+            self.graphs.push((kind, graph));
+        }
+        let known = self.graphs.iter().find(|(known, _)| *known == kind);
+        let (_, graph) = known.context("there is no graph")?;
+        self.options.tuning = tuning;
+        plan_graphs(&self.model, std::slice::from_ref(graph), self.options)
+    }
+
+    /// The place of a program that runs.
+    fn running(&mut self, key: Key) -> Result<usize> {
+        if let Some(place) = self.running.iter().position(|(known, _)| *known == key) {
+            return Ok(place);
+        }
+        let plan = self.plan(key)?;
+        let mut compiled = lower(&self.model, plan, self.options)?;
+        let weights = self.shared.weights(&self.model, &mut compiled.plan)?;
+        let model = Model::from_parts(compiled.manifest, &compiled.object, weights)?;
+        self.running.push((key, Running::new(model)?));
+        Ok(self.running.len() - 1)
+    }
+}
+
+/// The program that a call of so many tokens runs.
+fn program(tokens: usize) -> ProgramKind {
+    match tokens {
+        1 => ProgramKind::Decode,
+        _ => ProgramKind::Prefill,
+    }
+}
+
+impl Bench for Checkpoint<'_, '_> {
+    fn elapsed(&self) -> Duration {
+        self.clock.start.elapsed()
+    }
+
+    fn differs(&mut self, a: &Choice, b: &Choice, tokens: usize) -> Result<bool> {
+        if a.threads != b.threads {
+            return Ok(true);
+        }
+        let mut code =
+            |choice: &Choice| Ok::<_, anyhow::Error>(code(&self.plan((choice.tuning, program(tokens)))?));
+        Ok(code(a)? != code(b)?)
+    }
+
+    fn sample(&mut self, choice: &Choice, tokens: usize) -> Result<f64> {
+        let place = self.running((choice.tuning, program(tokens)))?;
+        let (_, running) = &mut self.running[place];
+        self.clock.sample(running, choice.threads, tokens)
+    }
+
+    fn keep(&mut self, choices: &[Choice]) {
+        let tunings: Vec<_> = choices.iter().map(|c| c.tuning).collect();
+        self.running.retain(|((tuning, _), _)| tunings.contains(tuning));
+    }
+}
+
+/// Tells plans apart that are different code.
+fn code(plan: &Plan) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for kernel in &plan.kernels {
+        kernel.to_string().hash(&mut hasher);
+    }
+    for weight in &plan.weights {
+        (&weight.name, &weight.shape, format!("{:?}", weight.layout)).hash(&mut hasher);
+    }
+    format!("{:?}", plan.programs).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Weights that some model in memory has already.
+#[derive(Default)]
+struct Shared(HashMap<String, Weak<Held>>);
+
+/// A weight that several models share.
+struct Held(WeightData);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes().unwrap_or_default()
+    }
+}
+
+impl Shared {
+    /// The weights of a plan, whose own list is empty afterwards: those that are there, and the others computed.
+    fn weights(
+        &mut self,
+        model: &Arc<rwkvc_frontend::model::Model>,
+        plan: &mut Plan,
+    ) -> Result<Vec<WeightData>> {
+        self.0.retain(|_, weight| weight.strong_count() > 0);
+        let mut all: Vec<Option<Arc<Held>>> = vec![];
+        let mut missing = Plan {
+            kernels: vec![],
+            weights: vec![],
+            state: vec![],
+            arena_bytes: 0,
+            programs: vec![],
+        };
+        // Where each weight that is missing is in the plan, and in the list of those.
+        let mut places: Vec<usize> = vec![];
+        let mut numbers: HashMap<usize, usize> = HashMap::new();
+        let mut keys = vec![];
+        for (place, mut weight) in std::mem::take(&mut plan.weights).into_iter().enumerate() {
+            // What it is made of, and how it is arranged: parts of a quantised matrix come after its codes, and with them.
+            let source = match &weight.source {
+                rwkvc_passes::plan::Source::Stored(name) => name.clone(),
+                rwkvc_passes::plan::Source::Computed(graph) => graph.to_string(),
+            };
+            let key = format!("{} {:?} {:?} {source}", weight.dtype, weight.shape, weight.layout);
+            let there = self.0.get(&key).and_then(Weak::upgrade);
+            keys.push(key);
+            let follows_missing = weight.codes.is_some_and(|codes| numbers.contains_key(&codes));
+            if let Some(held) = there.filter(|_| !follows_missing) {
+                all.push(Some(held));
+                continue;
+            }
+            weight.codes = weight.codes.and_then(|codes| numbers.get(&codes).copied());
+            numbers.insert(place, places.len());
+            places.push(place);
+            missing.weights.push(weight);
+            all.push(None);
+        }
+        for (place, data) in places.into_iter().zip(weights(model, &missing)?) {
+            let held = Arc::new(Held(data));
+            self.0.insert(keys[place].clone(), Arc::downgrade(&held));
+            all[place] = Some(held);
+        }
+        let share = |held: Option<Arc<Held>>| {
+            let held = held.context("a weight is missing")?;
+            let len = held.as_ref().as_ref().len();
+            // SAFETY: the bytes of a `WeightData` stay where they are, unchanged, as long as it lives, and it lives as long
+            // as the `Arc`.
+            Ok(unsafe { WeightData::shared(held, 0..len) })
+        };
+        all.into_iter().map(share).collect()
+    }
+}
