@@ -166,6 +166,10 @@ pub struct Checkpoint<'l, 'o> {
     graphs: Vec<(ProgramKind, Verified<Graph>)>,
     /// By schedule and program.
     running: Vec<(Key, Running)>,
+    /// What tells the code of programs apart.
+    codes: Vec<(Key, u64)>,
+    /// The plan that was made last.
+    planned: Option<(Key, Plan)>,
     shared: Shared,
 }
 
@@ -181,11 +185,29 @@ impl<'l, 'o> Checkpoint<'l, 'o> {
             options,
             graphs: vec![],
             running: vec![],
+            codes: vec![],
+            planned: None,
             shared: Shared::default(),
         }
     }
 
-    fn plan(&mut self, (tuning, kind): Key) -> Result<Plan> {
+    /// What tells the code of a program apart from others.
+    fn code(&mut self, key: Key) -> Result<u64> {
+        if let Some((_, code)) = self.codes.iter().find(|(known, _)| *known == key) {
+            return Ok(*code);
+        }
+        let plan = self.plan(key)?;
+        let code = code(&plan);
+        self.codes.push((key, code));
+        self.planned = Some((key, plan));
+        Ok(code)
+    }
+
+    fn plan(&mut self, key: Key) -> Result<Plan> {
+        if let Some((_, plan)) = self.planned.take_if(|(known, _)| *known == key) {
+            return Ok(plan);
+        }
+        let (tuning, kind) = key;
         self.options.programs = vec![kind];
         if !self.graphs.iter().any(|(known, _)| *known == kind) {
             let graph = graph(&self.model, kind, self.options)?;
@@ -228,9 +250,8 @@ impl Bench for Checkpoint<'_, '_> {
         if a.threads != b.threads {
             return Ok(true);
         }
-        let mut code =
-            |choice: &Choice| Ok::<_, anyhow::Error>(code(&self.plan((choice.tuning, program(tokens)))?));
-        Ok(code(a)? != code(b)?)
+        let kind = program(tokens);
+        Ok(self.code((a.tuning, kind))? != self.code((b.tuning, kind))?)
     }
 
     fn sample(&mut self, choice: &Choice, tokens: usize) -> Result<f64> {

@@ -11,4 +11,5 @@ mod measurements;
 mod refusals;
 mod stages;
 mod tokens;
+mod tuning;
 mod usage;

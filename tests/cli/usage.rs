@@ -38,6 +38,10 @@ fn wrong_usage_is_exit_code_2() {
         &["tokenize", "--world", "-", "--decode", "1"],
         &["convert", "model"],
         &["generate"],
+        &["tune"],
+        &["tune", "model", "--budget", "0"],
+        &["tune", "model", "--budget", "soon"],
+        &["tune", "model", "--budget", "99999999999999999m"],
         &["targets", "more"],
         &["passes", "--unknown"],
     ];
@@ -61,7 +65,7 @@ fn help_and_version_are_results() {
     let help = succeeds(["--help"]);
     for command in [
         "compile", "run", "logits", "verify", "bench", "inspect", "opt", "eval", "tokenize", "targets",
-        "passes", "convert", "generate",
+        "passes", "convert", "generate", "tune",
     ] {
         assert!(help.contains(command), "{command}");
         assert!(succeeds([command, "--help"]).contains("--format"), "{command}");
