@@ -1,7 +1,9 @@
 //! The generated pages of `docs/` say what the code says. `UPDATE_DOCS=1` writes them.
 
+use std::fmt::Write;
 use std::path::Path;
 
+use rwkvc_backend_api::tuning::FIELDS;
 use rwkvc_ir::graph::parse;
 use rwkvc_passes::pipeline::{Fuel, Pass, STANDARD, Selection, run};
 use rwkvc_tests::header::FileTest;
@@ -44,6 +46,32 @@ fn passes() {
         text += &section(pass, &files);
     }
     check("passes.md", &text);
+}
+
+/// The table of choices in a page that has more.
+#[test]
+fn tuning() {
+    let mut rows = String::new();
+    for field in FIELDS {
+        let values = field.values().join(", ");
+        let by = match field.tokens {
+            1 => "decode".into(),
+            n => format!("a prompt of {n}"),
+        };
+        // Writing to a string cannot fail.
+        _ = writeln!(
+            rows,
+            "| `{}` | {values} | {by} | {} |",
+            field.name,
+            field.summary()
+        );
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tuning.md");
+    let page = std::fs::read_to_string(path).expect("the page is there");
+    let (before, rest) = page.split_once("|---|---|---|---|\n").expect("a table");
+    let table = rest.lines().take_while(|line| line.starts_with('|'));
+    let after = &rest[table.map(|line| line.len() + 1).sum()..];
+    check("tuning.md", &format!("{before}|---|---|---|---|\n{rows}{after}"));
 }
 
 /// The test of a pass as its documentation, and what its other tests show.
