@@ -48,11 +48,9 @@ pub(crate) fn open(
             return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
         }
         refuse_on_processors(gpu)?;
-        let tuned = tuned(
-            codegen.tuning.as_deref(),
-            path,
-            &Subject::compiled(artifact.manifest()),
-        )?;
+        let tuned = tuned(codegen.tuning.as_deref(), path, || {
+            Subject::compiled(artifact.manifest())
+        })?;
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
         engine::use_huge_pages(&model);
         return Ok(Box::new(Compiled::new(model, &workspace(threads, tuned))?));
@@ -199,11 +197,10 @@ pub(crate) fn tune(
 ) -> Result<Option<Choice>> {
     let tuned = match options.target.arch {
         Arch::Cuda => None,
-        Arch::X86_64 | Arch::Aarch64 => {
+        Arch::X86_64 | Arch::Aarch64 => tuned(codegen.tuning.as_deref(), path, || {
             let formats = options.passes.formats();
-            let subject = Subject::checkpoint(model, options.backend, &options.target, formats);
-            tuned(codegen.tuning.as_deref(), path, &subject)?
-        }
+            Subject::checkpoint(model, options.backend, &options.target, formats)
+        })?,
     };
     options.tuning = tuned.and_then(|choice| choice.tuning);
     Ok(tuned)
@@ -211,13 +208,17 @@ pub(crate) fn tune(
 
 /// What was found for a model, in the file that is given or else beside the model. A file that was asked for must fit; another
 /// one may be for something else.
-pub(crate) fn tuned(file: Option<&Path>, model: &Path, subject: &Subject) -> Result<Option<Choice>> {
+pub(crate) fn tuned(
+    file: Option<&Path>,
+    model: &Path,
+    subject: impl FnOnce() -> Subject,
+) -> Result<Option<Choice>> {
     let beside = record::path(model);
     let path = file.unwrap_or(&beside);
     if file.is_some_and(|file| file.as_os_str() == "none") || file.is_none() && !path.exists() {
         return Ok(None);
     }
-    match record::read(path, subject) {
+    match record::read(path, &subject()) {
         Ok(choice) => {
             output::note(&format!("tuned by `{}`", path.display()));
             Ok(Some(choice))

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     if to_stdout && matches!(args.emit, Emit::Artifact | Emit::Obj) {
         bail!("an artifact or object is not text: give a file with -o");
     }
-    if same_file(&args.model, &args.output) {
+    if super::same_file(&args.model, &args.output) {
         bail!(
             "`{}` is the checkpoint itself: give another file with -o",
             args.output.display()
@@ -129,11 +129,6 @@ fn artifact(model: &Arc<Model>, options: &mut Options<'_>, path: &Path) -> Resul
     }
     bar.finish_and_clear();
     Ok(writer.finish()?)
-}
-
-/// Whether two paths lead to one file.
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Writes a file that appears whole or not at all.

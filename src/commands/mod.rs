@@ -56,3 +56,8 @@ fn tokenizer(vocab: Option<&Path>, rows: usize) -> Result<Tokenizer> {
         None => Tokenizer::for_vocab(rows)?,
     })
 }
+
+/// Whether two paths lead to one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}

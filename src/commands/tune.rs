@@ -1,6 +1,7 @@
 //! `rwkvc tune`: the fastest schedules and threads for a model on this machine.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,7 @@ use rwkvc::tune::record::{self, Subject};
 use rwkvc::tune::search::{Bench, Change, Outcome, Trial, search};
 use rwkvc::tune::{Choice, Knob};
 use rwkvc_backend_api::{Arch, Features};
-use rwkvc_runtime::{Artifact, Model, WorkspaceOptions};
+use rwkvc_runtime::{Artifact, Model, PendingFile, WorkspaceOptions};
 use serde_json::{Value, json};
 
 use super::tables::table;
@@ -19,16 +20,26 @@ use crate::{options, output, progress};
 
 /// Runs the command.
 pub(crate) fn run(args: &Tune) -> Result<()> {
-    let (subject, found, seconds) = if engine::is_artifact(&args.model)? {
-        compiled(args)?
-    } else {
-        checkpoint(args)?
+    let is_compiled = engine::is_artifact(&args.model)?;
+    let beside = || record::path(&args.model);
+    let path = args.output.clone().unwrap_or_else(beside);
+    if super::same_file(&args.model, &path) {
+        bail!(
+            "`{}` is the model itself: give another file with -o",
+            path.display()
+        );
+    }
+    // First, so that nothing is measured that cannot be written.
+    let writing = || format!("writing `{}`", path.display());
+    let mut file = PendingFile::create(&path).with_context(writing)?;
+    let (subject, found, seconds) = match is_compiled {
+        true => compiled(args)?,
+        false => checkpoint(args)?,
     };
-    let path = args.output.clone().unwrap_or_else(|| record::path(&args.model));
     let about = about(&subject);
     let text = record::text(subject, &found)?;
-    rwkvc_runtime::write_whole(&path, text.as_bytes())
-        .with_context(|| format!("writing `{}`", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(writing)?;
+    file.finish().with_context(writing)?;
     if args.out.format == Format::Json {
         return output::json(&report(&path, &found, seconds));
     }
@@ -210,7 +221,7 @@ fn shown(found: &Outcome) -> String {
     text
 }
 
-fn report(path: &PathBuf, found: &Outcome, seconds: f64) -> Value {
+fn report(path: &Path, found: &Outcome, seconds: f64) -> Value {
     let choice = |choice: &Choice| {
         let fields = |tuning: rwkvc_backend_api::Tuning| {
             let fields = tuning

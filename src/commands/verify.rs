@@ -102,8 +102,8 @@ fn on_processor(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Veri
     bar.inc(1);
     let mut rows = vec![];
     for backend in backends {
-        let subject = Subject::checkpoint(model, backend, target, &Formats::default());
-        let tuned = options::tuned(None, &args.model, &subject)?;
+        let subject = || Subject::checkpoint(model, backend, target, &Formats::default());
+        let tuned = options::tuned(None, &args.model, subject)?;
         for (variant, passes) in variants() {
             for program in [ProgramKind::Decode, ProgramKind::Score] {
                 let mut ignore = |_: &'static str, _: &_| {};

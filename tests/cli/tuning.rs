@@ -223,6 +223,10 @@ fn where_nothing_can_be_tuned_it_is_said() {
     fails(["tune", tiny(), "--backend", "evaluator"], &["generates no code"]);
     fails(["tune", tiny(), "--target", "cuda"], &["GPUs", "cuda:sm_80"]);
     fails(["tune", "gone.safetensors"], &["gone.safetensors"]);
+    fails(["tune", tiny(), "-o", tiny()], &["is the model itself"]);
+    // Before anything is measured.
+    let args = ["tune", tiny(), "--budget", "1000m", "-o", "nowhere/file"];
+    fails(args, &["writing `nowhere/file`"]);
     let args = ["logits", tiny(), "--tokens", "1", "--tuning", "x"];
     fails(
         [&args[..], &["--backend", "evaluator"]].concat(),
