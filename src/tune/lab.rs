@@ -347,3 +347,6 @@ impl Shared {
         all.into_iter().map(share).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
