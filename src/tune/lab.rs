@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rwkvc_backend_api::Tuning;
 use rwkvc_ir::graph::{Graph, Verified};
-use rwkvc_passes::plan::Plan;
+use rwkvc_passes::plan::{Layout, Plan, Source, Weight};
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Model, State, WeightData, Workspace, WorkspaceOptions};
 
@@ -140,6 +140,7 @@ impl Compiled {
     /// # Errors
     /// If there is not enough memory.
     pub fn new(model: Model) -> Result<Self> {
+        model.use_huge_pages();
         Ok(Compiled {
             clock: Clock::new(model.vocab()),
             running: Running::new(model)?,
@@ -175,6 +176,8 @@ pub struct Checkpoint<'l, 'o> {
     /// The plan that was made last.
     planned: Option<(Key, Plan)>,
     shared: Shared,
+    /// Whether the checkpoint is in huge pages.
+    is_moved: bool,
 }
 
 /// A program as a schedule makes it.
@@ -192,6 +195,7 @@ impl<'l, 'o> Checkpoint<'l, 'o> {
             codes: vec![],
             planned: None,
             shared: Shared::default(),
+            is_moved: false,
         }
     }
 
@@ -232,6 +236,11 @@ impl<'l, 'o> Checkpoint<'l, 'o> {
         let mut compiled = lower(&self.model, plan, self.options)?;
         let weights = self.shared.weights(&self.model, &mut compiled.plan)?;
         let model = Model::from_parts(compiled.manifest, &compiled.object, weights)?;
+        // As in any run. All models have the same mapping of the checkpoint, which is moved once.
+        if !self.is_moved {
+            model.use_huge_pages();
+            self.is_moved = true;
+        }
         self.running.push((key, Running::new(model)?));
         Ok(self.running.len() - 1)
     }
@@ -304,7 +313,7 @@ impl Shared {
         plan: &mut Plan,
     ) -> Result<Vec<WeightData>> {
         self.0.retain(|_, weight| weight.strong_count() > 0);
-        let mut all: Vec<Option<Arc<Held>>> = vec![];
+        let mut all: Vec<Option<WeightData>> = vec![];
         let mut missing = Plan {
             kernels: vec![],
             weights: vec![],
@@ -319,15 +328,15 @@ impl Shared {
         for (place, mut weight) in std::mem::take(&mut plan.weights).into_iter().enumerate() {
             // What it is made of, and how it is arranged: parts of a quantised matrix come after its codes, and with them.
             let source = match &weight.source {
-                rwkvc_passes::plan::Source::Stored(name) => name.clone(),
-                rwkvc_passes::plan::Source::Computed(graph) => graph.to_string(),
+                Source::Stored(name) => name.clone(),
+                Source::Computed(graph) => graph.to_string(),
             };
             let key = format!("{} {:?} {:?} {source}", weight.dtype, weight.shape, weight.layout);
             let there = self.0.get(&key).and_then(Weak::upgrade);
             keys.push(key);
             let follows_missing = weight.codes.is_some_and(|codes| numbers.contains_key(&codes));
             if let Some(held) = there.filter(|_| !follows_missing) {
-                all.push(Some(held));
+                all.push(Some(share(held)));
                 continue;
             }
             weight.codes = weight.codes.and_then(|codes| numbers.get(&codes).copied());
@@ -336,20 +345,38 @@ impl Shared {
             missing.weights.push(weight);
             all.push(None);
         }
-        for (place, data) in places.into_iter().zip(weights(model, &missing)?) {
-            let held = Arc::new(Held(data));
-            self.0.insert(keys[place].clone(), Arc::downgrade(&held));
-            all[place] = Some(held);
+        let is_mapped: Vec<bool> = missing.weights.iter().map(|w| is_mapped(model, w)).collect();
+        let computed = weights(model, &missing)?.into_iter().zip(is_mapped);
+        for (place, (data, is_mapped)) in places.into_iter().zip(computed) {
+            all[place] = Some(match is_mapped {
+                true => data,
+                false => {
+                    let held = Arc::new(Held(data));
+                    self.0.insert(keys[place].clone(), Arc::downgrade(&held));
+                    share(held)
+                }
+            });
         }
-        let share = |held: Option<Arc<Held>>| {
-            let held = held.context("a weight is missing")?;
-            let len = held.as_ref().as_ref().len();
-            // SAFETY: the bytes of a `WeightData` stay where they are, unchanged, as long as it lives, and it lives as long
-            // as the `Arc`.
-            Ok(unsafe { WeightData::shared(held, 0..len) })
-        };
-        all.into_iter().map(share).collect()
+        let there: Option<Vec<WeightData>> = all.into_iter().collect();
+        there.context("a weight is missing")
     }
+}
+
+/// Whether a weight is used where the checkpoint is mapped, which costs nothing to do again.
+fn is_mapped(model: &rwkvc_frontend::model::Model, weight: &Weight) -> bool {
+    match &weight.source {
+        Source::Stored(name) if weight.layout == Layout::RowMajor => {
+            model.weight(name).is_some_and(|w| w.is_mapped)
+        }
+        _ => false,
+    }
+}
+
+fn share(held: Arc<Held>) -> WeightData {
+    let len = (*held).as_ref().len();
+    // SAFETY: the bytes of a `WeightData` stay where they are, unchanged, as long as it lives, and it lives as long as the
+    // `Arc`.
+    unsafe { WeightData::shared(held, 0..len) }
 }
 
 #[cfg(test)]
