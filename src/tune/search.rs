@@ -109,7 +109,9 @@ pub fn search(
         for (i, knob) in knobs.iter().enumerate() {
             let used = search.used();
             if used >= search.end {
-                search.unanswered.push(knob.name());
+                if search.matters(knob)? {
+                    search.unanswered.push(knob.name());
+                }
                 continue;
             }
             progress(knob.name(), used.as_secs_f64() / budget.as_secs_f64());
@@ -170,6 +172,22 @@ struct Search<'b> {
 impl Search<'_> {
     fn used(&self) -> Duration {
         self.bench.elapsed().saturating_sub(self.began)
+    }
+
+    /// Whether some value of a knob is other code than what is best.
+    fn matters(&mut self, knob: &Knob) -> Result<bool> {
+        let best = self.best;
+        for index in 0..knob.values().len() {
+            let Some(other) = knob.with(&best, index) else {
+                return Ok(false);
+            };
+            for tokens in knob.tokens() {
+                if other != best && self.bench.differs(&best, &other, tokens)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Tries the values of a knob, in about so much time.
