@@ -141,6 +141,7 @@ fn program(kind: ProgramKind, program: &plan::Program) -> Program {
         kernel: launch.kernel,
         args: launch.args.iter().map(arg).collect(),
         weight_bytes: launch.weight_bytes,
+        skips_zeros: launch.skips_zeros,
         label: launch.label.clone(),
     };
     Program {

@@ -111,6 +111,7 @@ impl Roof {
                     .map(|(kernel, reads)| Launch {
                         kernel,
                         weight_bytes: 4 * len * reads.len() as u64,
+                        skips_zeros: false,
                         args: [reads, vec![Arg::Arena(0)]].concat(),
                         label: "roof".into(),
                     })

@@ -121,6 +121,8 @@ pub struct Launch {
     pub args: Vec<Place>,
     /// Weight bytes that it reads.
     pub weight_bytes: u64,
+    /// Whether it leaves out the weights of activations that are zero.
+    pub skips_zeros: bool,
     /// What it computes, for people.
     pub label: String,
 }
@@ -208,6 +210,7 @@ impl Plan {
                 grid: kernel.grid,
                 args: vec![Place::Logits, Place::Sampler, Place::Counts, Place::Tokens],
                 weight_bytes: 0,
+                skips_zeros: false,
                 label: "sample".into(),
             }],
         });
@@ -339,6 +342,7 @@ impl Planner<'_> {
                     grid,
                     args,
                     weight_bytes,
+                    skips_zeros: skips_zeros(graph.op(node)),
                     label: label.clone(),
                 });
             }
@@ -639,6 +643,11 @@ impl Planner<'_> {
         self.kernels.insert(key, index);
         Ok(index)
     }
+}
+
+/// Whether an op leaves out weights of activations that are zero.
+fn skips_zeros(op: &Op) -> bool {
+    matches!(op, Op::LinearGroup(group) if group.members.iter().any(|m| m.skip_zeros))
 }
 
 /// Whether a weight is used as a matrix, which keeps its stored format.

@@ -303,6 +303,9 @@ pub struct Launch {
     pub args: Vec<Arg>,
     /// Weight bytes that the launch reads, for the bench.
     pub weight_bytes: u64,
+    /// Whether it leaves out the weights of activations that are zero: which ones it reads is not known before.
+    #[serde(default)]
+    pub skips_zeros: bool,
     /// What the launch computes, for people: `blocks.3.ffn.key`.
     pub label: String,
 }

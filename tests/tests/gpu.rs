@@ -274,6 +274,24 @@ fn prompts_of_many_tokens() {
     }
 }
 
+/// Few and many zeros in the channel mix, and more of it than a block looks at in one go.
+#[test]
+fn activations_that_are_mostly_zero() {
+    for (ffn, zero_share) in [(203, 0.95), (320, 0.7), (96, 0.1), (8484, 0.9)] {
+        let model = open_bytes(&random::file(&GenerateOptions {
+            vocab: 40,
+            n_layers: 1,
+            width: 128,
+            ffn,
+            zero_share: Some(zero_share),
+            ..GenerateOptions::preset("0.1b").expect("a preset")
+        }));
+        let what = format!("{zero_share} of {ffn}");
+        check_model(&what, &model, &[1, 39, 5]);
+        check_batch(&what, &model, &[vec![3], vec![39]]);
+    }
+}
+
 #[test]
 fn batches_of_random_models() {
     let mut random = Random(12);

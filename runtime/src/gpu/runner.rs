@@ -165,7 +165,7 @@ impl Runner {
             )),
             _ => None,
         });
-        let whole = weights.filter(|(_, bytes)| *bytes <= launch.weight_bytes);
+        let whole = weights.filter(|(_, bytes)| *bytes <= launch.weight_bytes && !launch.skips_zeros);
         whole.max_by_key(|(_, bytes)| *bytes).unwrap_or((Address(0), 0))
     }
 

@@ -59,6 +59,7 @@ pub(crate) fn program(kind: ProgramKind, max_tokens: usize) -> Program {
         kernel,
         args: args.to_vec(),
         weight_bytes: 0,
+        skips_zeros: false,
         label: label.into(),
     };
     let head = if kind.has_all_logits() { 3 } else { 2 };

@@ -11,7 +11,7 @@ use rwkvc_ir::kernel::{Affine, Binary, Extent, Inst, Reg};
 use super::super::group::{self, Buffers, dispatch};
 use super::super::rows;
 use super::block::{clamped, group_sum, lanes_of, leader, parts, where_inside};
-use super::{Scheduled, Tensor, at, matrix};
+use super::{Scheduled, Tensor, at, matrix, skip};
 
 /// Loads of a matrix that a thread has in flight.
 const IN_FLIGHT: i64 = 8;
@@ -26,6 +26,9 @@ pub(super) fn linear_group(
     results: &[Tensor],
     features: &GpuFeatures,
 ) -> Vec<Scheduled> {
+    if skip::is_skipping(members) {
+        return skip::linear_group(members, operands, results, features);
+    }
     let rows = operands[0].rows();
     let (mut s, all) = group::open(members, operands, results, features, None, 1);
     if rows != Extent::fixed(1) && matrix::fits(&all, &s.b, features) {

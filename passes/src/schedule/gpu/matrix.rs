@@ -12,15 +12,19 @@
 //! many tokens: a block has 128 outputs × 64 tokens at a time, a warp 32 × 32 of them; inputs pass through shared memory
 //! ```
 
+mod stored;
+
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, LoopKind, Reg, Unary};
 
-use super::super::group::{self, Buffers, dispatch};
+use super::super::group::{self, Buffers, Width, dispatch};
 use super::super::rows;
 use super::block::{Threads, clamped, parts, where_inside, within};
+use super::skip::{self, is_skipping};
 use super::{GpuFeatures, Scheduled, Tensor, at};
+use stored::Stored;
 
 /// Rows of A: outputs of a product of the unit.
 const M: i64 = 16;
@@ -83,7 +87,12 @@ pub(super) fn linear_group(
     features: &GpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
-    let (mut s, all) = group::open(members, operands, results, features, None, 1);
+    let panels: Width<'_> = &|_| skip::WIDTH;
+    let (stored, panels) = match is_skipping(members) {
+        true => (Stored::Panels, Some(panels)),
+        false => (Stored::Rows, None),
+    };
+    let (mut s, all) = group::open(members, operands, results, features, panels, 1);
     let memory = s.b.shared("memory", DType::I32, WORDS);
     let tasks: Vec<i64> = all.iter().map(|m| parts(m.outputs, TILE.0) * SHARES).collect();
     s.blocks(Extent::fixed(tasks.iter().sum()), |b, block, threads| {
@@ -91,6 +100,7 @@ pub(super) fn linear_group(
         dispatch(b, block, &tasks, 0, 0, &|b, m, own| {
             let product = Product {
                 member: &all[m],
+                stored,
                 memory,
                 tokens,
                 threads,
@@ -105,6 +115,8 @@ pub(super) fn linear_group(
 /// What the threads of a block multiply.
 struct Product<'a, 'm> {
     member: &'a Buffers<'m>,
+    /// How its matrix lies.
+    stored: Stored,
     /// Shared by the block.
     memory: Buf,
     /// How many tokens there are.
@@ -151,10 +163,7 @@ impl Product<'_, '_> {
         let inputs = self.member.inputs;
         let (g, q) = self.place(b);
         let first = at(self.own, M);
-        let rows = [0, N].map(|half| {
-            let row = first.clone() + g + half;
-            self.output(b, row)
-        });
+        let places = self.places_of_few(b, g);
         let tokens: Vec<Reg> = (0..width)
             .map(|j| self.token(b, Affine::from(g) + j * N))
             .collect();
@@ -175,12 +184,10 @@ impl Product<'_, '_> {
                 .into_iter()
                 .map(|(step, inside)| (at(step, K) + at(q, 8), inside))
                 .collect();
-            let ws: Vec<[Words; 2]> = ks
-                .iter()
-                .map(|(k, _)| rows.map(|row| words(b, self.member.w, at(row, inputs) + k.clone())))
-                .collect();
+            let ws: Vec<Vec<Reg>> = ks.iter().map(|(k, _)| self.load_few(b, &places, k)).collect();
             for ((k, inside), ws) in ks.iter().zip(ws) {
-                let left = fragments_of_rows(b, ws);
+                let rows = self.words_of_few(b, &ws);
+                let left = fragments_of_rows(b, rows);
                 for (token, sum) in tokens.iter().zip(&sums) {
                     let mut x = [0, 4]
                         .map(|half| b.load("x", self.member.x, at(*token, inputs) + k.clone() + half, 4));
@@ -203,7 +210,8 @@ impl Product<'_, '_> {
 
         let own_sums = at(self.threads.warp, width * N * FEW_PITCH);
         for (j, sum) in (0..).zip(sums) {
-            self.keep(b, sum, own_sums.clone() + j * N * FEW_PITCH, FEW_PITCH, (g, q));
+            let rows = self.outputs_of(g);
+            self.keep(b, sum, own_sums.clone() + j * N * FEW_PITCH, FEW_PITCH, (rows, q));
         }
         b.barrier();
         let count = width * N * M;
@@ -248,14 +256,7 @@ impl Product<'_, '_> {
         let inputs = self.member.inputs;
         let t = self.threads.t;
         // Who brings what: 16 bytes of two rows of weights, and of two tokens.
-        let (row, part) = b.div_rem(t, 4);
-        let weights = [0, TILE.0 / 2].map(|half| {
-            let own = self.output(b, output.clone() + row + half);
-            (
-                at(own, inputs) + at(part, 8),
-                at(row, K / 2) + at(part, 4) + half * (K / 2),
-            )
-        });
+        let weights = self.places_of_many(b, &output);
         let (row, part) = b.div_rem(t, 8);
         let activations = [0, TILE.1 / 2].map(|half| {
             let own = self.token(b, Affine::from(token) + row + half);
@@ -266,8 +267,8 @@ impl Product<'_, '_> {
         });
         let bring = |b: &mut Builder, k: Affine| {
             let w = weights
-                .clone()
-                .map(|(from, _)| b.words("w", self.member.w, from + k.clone(), 4));
+                .each_ref()
+                .map(|(from, _)| self.load_many(b, from, k.clone()));
             let x = activations
                 .clone()
                 .map(|(from, _)| b.load("x", self.member.x, from + k.clone(), 4));
@@ -287,9 +288,8 @@ impl Product<'_, '_> {
             let two = b.index(2);
             let which = b.binary(Binary::Rem, step, two);
             let base = at(which, STEP);
-            for (w, (_, to)) in w.iter().zip(&weights) {
-                b.store(self.memory, base.clone() + to.clone(), *w);
-            }
+            let to = weights.each_ref().map(|(_, to)| to);
+            self.store_many(b, &base, to, w);
             for (x, (_, to)) in x.iter().zip(&activations) {
                 for (i, pair) in (0..).zip(terms(b, *x)) {
                     let pair = b.inst("pair", Inst::Join(pair.to_vec()));
@@ -335,7 +335,8 @@ impl Product<'_, '_> {
         for m in 0..tall {
             for n in 0..wide {
                 let place = (corner.1.clone() + n * N) * MANY_PITCH + corner.0.clone() + m * M;
-                self.keep(b, sums[(m * wide + n) as usize], place, MANY_PITCH, (g, q));
+                let rows = [0, N].map(|half| Affine::from(g) + half);
+                self.keep(b, sums[(m * wide + n) as usize], place, MANY_PITCH, (rows, q));
             }
         }
         b.barrier();
@@ -349,14 +350,14 @@ impl Product<'_, '_> {
         b.barrier();
     }
 
-    /// Puts a thread's part of a product into shared memory, token by token.
-    fn keep(&self, b: &mut Builder, sum: Reg, from: Affine, pitch: i64, (g, q): (Reg, Reg)) {
+    /// Puts a thread's part of a product into shared memory, token by token: two outputs of two tokens.
+    fn keep(&self, b: &mut Builder, sum: Reg, from: Affine, pitch: i64, (rows, q): ([Affine; 2], Reg)) {
         let bits = b.unary(Unary::BitsOf, sum);
-        for (i, bits) in (0..).zip(lanes(b, bits)) {
-            let (row, column) = (i / 2 * N, i % 2);
+        for (i, bits) in lanes(b, bits).into_iter().enumerate() {
+            let (row, column) = (rows[i / 2].clone(), i as i64 % 2);
             b.store(
                 self.memory,
-                from.clone() + g + row + at(q, 2 * pitch) + column * pitch,
+                from.clone() + row + at(q, 2 * pitch) + column * pitch,
                 bits,
             );
         }
@@ -384,12 +385,6 @@ impl Product<'_, '_> {
             });
         });
     }
-}
-
-/// Eight weights.
-fn words(b: &mut Builder, w: Buf, at: Affine) -> Words {
-    let words = b.words("w", w, at, 4);
-    lanes(b, words)
 }
 
 fn lanes(b: &mut Builder, from: Reg) -> [Reg; 4] {

@@ -19,6 +19,7 @@ mod matrix;
 mod mix;
 mod norm;
 mod sample;
+mod skip;
 mod wkv;
 
 pub use sample::{SAMPLER_WORDS, sample_kernel};
