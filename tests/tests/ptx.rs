@@ -46,13 +46,13 @@ fn planned(model: &Model, target: &Target, passes: Selection) -> Plan {
     plan_model(model, &mut options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
-/// What `ptxas` says of each kernel, in the order of the kernels, and of the one that walks them.
-fn assemble(ptxas: &Path, kernels: &[Kernel], target: &Target) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (source, object) = (
-        folder.path().join("kernels.ptx"),
-        folder.path().join("kernels.cubin"),
-    );
+/// The name of the file of machine code.
+const OBJECT: &str = "kernels.cubin";
+
+/// What `ptxas` says of each kernel, in the order of the kernels, and of the one that walks them. The machine code stays in
+/// the folder.
+fn assemble(ptxas: &Path, kernels: &[Kernel], target: &Target, folder: &Path) -> Vec<String> {
+    let (source, object) = (folder.join("kernels.ptx"), folder.join(OBJECT));
     let ptx = backends::all()[0]
         .lower(kernels, target)
         .unwrap_or_else(|e| panic!("{e}"));
@@ -84,6 +84,54 @@ fn assemble(ptxas: &Path, kernels: &[Kernel], target: &Target) -> Vec<String> {
     names.chain([WALK]).map(describe).collect()
 }
 
+/// Machine code as text, by the program that is installed beside the assembler.
+fn disassemble(ptxas: &Path, object: &Path) -> String {
+    let mut command = Command::new(ptxas.with_file_name("nvdisasm"));
+    let output = command.arg("-c").arg(object).output().expect("nvdisasm runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Each large matrix must be read by eight loads of a thread at once.
+fn check_in_flight(plan: &Plan, code: &str) {
+    let found = in_flight(code);
+    let launches = &plan.programs[0].launches;
+    let names = launches.iter().map(|l| plan.kernels[l.kernel].name.as_str());
+    for name in names.filter(|name| name.contains("x2048") || name.contains("x8192")) {
+        let loads = found.iter().find(|(found, _)| *found == name);
+        let loads = loads.map(|(_, loads)| *loads);
+        assert!(
+            loads.is_some_and(|loads| loads >= 8),
+            "{name}: {loads:?} loads in flight"
+        );
+    }
+}
+
+/// For each kernel, how many loads of 16 bytes it starts at most before it multiplies what one of them brought.
+fn in_flight(code: &str) -> Vec<(&str, usize)> {
+    let functions = code.split("//--------------------- .text.").skip(1);
+    let of = |function: &str| {
+        let mut most = [0; 2];
+        for line in function.lines() {
+            let [now, most] = &mut most;
+            if line.contains("LDG.E.128") {
+                *now += 1;
+                *most = (*now).max(*most);
+            } else if line.contains("FFMA") {
+                *now = 0;
+            }
+        }
+        most[1]
+    };
+    functions
+        .map(|f| (f.split_whitespace().next().unwrap_or_default(), of(f)))
+        .collect()
+}
+
 /// The kernels of the decode program must keep everything in registers.
 fn check_decode(plan: &Plan, found: &[String]) {
     let launches = &plan.programs[0].launches;
@@ -113,12 +161,14 @@ fn every_target_assembles_without_spills() {
     for (name, target) in levels() {
         for (variant, passes) in [("fused", Selection::all()), ("unfused", Selection::unfused())] {
             let plan = planned(&demo, &target, passes.clone());
-            let found = assemble(&ptxas, &kernels(&plan), &target);
+            let folder = tempfile::tempdir().expect("a folder");
+            let found = assemble(&ptxas, &kernels(&plan), &target, folder.path());
             check_decode(&plan, &found);
             if (name.as_str(), variant) == ("cuda:sm_90", "fused") {
                 let plan = planned(&large, &target, passes);
-                let large = assemble(&ptxas, &kernels(&plan), &target);
+                let large = assemble(&ptxas, &kernels(&plan), &target, folder.path());
                 check_decode(&plan, &large);
+                check_in_flight(&plan, &disassemble(&ptxas, &folder.path().join(OBJECT)));
                 let text = format!("demo\n{}\n\n1.5B\n{}", found.join("\n"), large.join("\n"));
                 insta::assert_snapshot!("resources_of_sm_90", text);
             }

@@ -7,7 +7,7 @@ use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::types::{ArrayType, BasicMetadataTypeEnum, BasicType};
 use inkwell::values::{BasicValueEnum, FunctionValue, InstructionOpcode, IntValue, PointerValue};
-use rwkvc_backend_api::GPU_ALIGN;
+use rwkvc_backend_api::{GPU, GPU_ALIGN};
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::verify::MAX_THREADS;
 use rwkvc_ir::kernel::{Access, Bound, Extent, Kernel, Local, LoopKind, Reg, Space, Stmt};
@@ -21,6 +21,10 @@ use crate::memory::{Place, storage_type};
 
 /// LLVM's number for the calling convention of PTX entries.
 const PTX_KERNEL: u32 = 71;
+
+/// Blocks that must fit a multiprocessor, for one token and for many: as many as have enough loads in flight together. An
+/// assembler that is told nothing takes as few registers as it can, and waits for a load before it starts the next.
+pub(crate) const BLOCKS: [u32; 2] = [3, 2];
 
 /// All threads of a warp.
 const WARP: u64 = 0xffff_ffff;
@@ -101,7 +105,13 @@ pub(crate) fn start<'c>(
     let mut types: Vec<BasicMetadataTypeEnum<'_>> = vec![];
     types.resize(kernel.params.len(), context.ptr_type(global_memory()).into());
     types.push(index.into());
-    let function = entry(&kernel.name, &types, threads(kernel)?, context, module, machine);
+    let threads = threads(kernel)?;
+    let function = entry(&kernel.name, &types, threads, context, module, machine);
+    if threads == GPU.threads {
+        let [one, many] = BLOCKS;
+        let blocks = if is_fixed(kernel) { one } else { many };
+        must_fit(function, blocks, context);
+    }
     for (param, i) in kernel.params.iter().zip(0..) {
         let mut attributes = vec![("noalias", 0), ("align", u64::from(GPU_ALIGN))];
         if param.access == Access::Read {
@@ -176,6 +186,18 @@ pub(crate) fn entry<'c>(
     let size = context.create_string_attribute("nvvm.reqntid", &format!("{threads},1,1"));
     function.add_attribute(AttributeLoc::Function, size);
     function
+}
+
+/// Says how many blocks of a function must fit a multiprocessor.
+pub(crate) fn must_fit(function: FunctionValue<'_>, blocks: u32, context: &Context) {
+    let blocks = context.create_string_attribute("nvvm.minctasm", &blocks.to_string());
+    function.add_attribute(AttributeLoc::Function, blocks);
+}
+
+/// Whether neither grid nor buffers depend on the number of tokens: so it is in a step of one token.
+pub(crate) fn is_fixed(kernel: &Kernel) -> bool {
+    let buffers = kernel.params.iter().map(|p| p.len);
+    buffers.chain([kernel.grid]).all(|e| e.as_fixed().is_some())
 }
 
 /// The addresses of the parameters and the number of tokens, named.

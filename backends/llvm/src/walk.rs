@@ -39,9 +39,6 @@ const HEAD: u64 = 4;
 /// Bytes of memory that are cached together.
 const LINE: u64 = 128;
 
-/// Blocks that must fit a multiprocessor: these have enough loads in flight, and registers for the largest kernel.
-const BLOCKS: &str = "3";
-
 /// Adds the walker to a module, if any kernel can be part of it. Rows name kernels by their place in `kernels`.
 pub(crate) fn emit<'c>(
     kernels: &[Kernel],
@@ -50,13 +47,8 @@ pub(crate) fn emit<'c>(
     machine: &Machine,
 ) -> Result<(), Fault> {
     let mut parts = vec![];
-    let fixed = |kernel: &Kernel| {
-        let buffers = kernel.params.iter().map(|p| p.len);
-        let is_fixed = buffers.chain([kernel.grid]).all(|e| e.as_fixed().is_some());
-        Ok::<_, Fault>(is_fixed && gpu::threads(kernel)? == GPU.threads)
-    };
     for (kernel, number) in kernels.iter().zip(0_u64..) {
-        if fixed(kernel)? {
+        if gpu::is_fixed(kernel) && gpu::threads(kernel)? == GPU.threads {
             parts.push((number, kernel));
         }
     }
@@ -163,8 +155,7 @@ impl<'m, 'c> Walker<'m, 'c> {
         let (pointer, index) = (context.ptr_type(gpu::global_memory()), context.i64_type());
         let types = [pointer.into(), index.into(), pointer.into(), index.into()];
         let function = gpu::entry(NAME, &types, GPU.threads, context, module, machine);
-        let blocks = context.create_string_attribute("nvvm.minctasm", BLOCKS);
-        function.add_attribute(AttributeLoc::Function, blocks);
+        gpu::must_fit(function, gpu::BLOCKS[0], context);
         let b = context.create_builder();
         b.position_at_end(context.append_basic_block(function, "entry"));
         Walker {
