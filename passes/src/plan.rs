@@ -2,7 +2,7 @@
 //!
 //! Values that depend only on weights are computed when the weights are packed; the rest gets a place in one arena,
 //! which values share whose lives do not overlap. State is updated in place: a state input and the output of the same
-//! name are one buffer.
+//! name are one buffer. On a GPU some launches leave the next state in the arena instead, and a later one carries it to its place.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,13 +13,15 @@ use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::graph::{Dim, Graph, NodeId, TensorType, Value};
 use rwkvc_ir::kernel::{Extent, Kernel, verify::KernelError};
 
-use crate::schedule::{self, Scheduled, Slot, Tensor};
+use crate::schedule::{self, Prologue, Scheduled, Slot, Tensor};
 
 mod arena;
+mod joined;
 mod layout;
 mod quantized;
 
 use arena::Arena;
+use joined::Joined;
 pub use layout::Layout;
 pub use quantized::{Packed, Packing, Part};
 
@@ -255,10 +257,82 @@ struct Places {
     scratch: HashMap<(NodeId, usize), u64>,
 }
 
-/// An op with its kernels.
+/// An op with its kernels, or two that are one launch.
 struct Step {
+    /// The op that it is named after.
     node: NodeId,
+    operands: Vec<Value>,
+    results: Vec<Value>,
+    /// The operand that is updated in place and the result that it becomes.
+    in_place: Option<(usize, usize)>,
+    /// Whether the last operand becomes what the last but one is.
+    carries: bool,
     scheduled: Vec<Scheduled>,
+}
+
+impl Step {
+    /// Without its kernels.
+    fn new(graph: &Graph, node: NodeId, joined: &[Joined]) -> Self {
+        let mut operands = graph.operands(node);
+        let mut results: Vec<Value> = (0..graph.results(node)).map(|i| graph.value(node, i)).collect();
+        let mut in_place = schedule::in_place(graph.op(node), operands.len());
+        if let Some(joined) = joined.iter().find(|j| j.group == node) {
+            operands = joined.operands(graph);
+            results.push(joined.next(graph)[0]);
+            in_place = None;
+        }
+        let carried = joined.iter().find(|j| j.carrier == node);
+        operands.extend(carried.iter().flat_map(|j| j.next(graph)));
+        Step {
+            node,
+            operands,
+            results,
+            in_place,
+            carries: carried.is_some(),
+            scheduled: vec![],
+        }
+    }
+
+    /// The value that is carried to another place, and the one whose place that is.
+    fn carried(&self) -> Option<(Value, Value)> {
+        match self.operands[..] {
+            [.., from, to] if self.carries => Some((from, to)),
+            _ => None,
+        }
+    }
+
+    /// The kernels.
+    fn schedule(
+        &self,
+        graph: &Graph,
+        joined: &[Joined],
+        features: &Features,
+    ) -> Result<Vec<Scheduled>, String> {
+        let tensors = |values: &[Value]| -> Result<Vec<Tensor>, String> {
+            values.iter().map(|&v| tensor(graph, v)).collect()
+        };
+        let (operands, results) = (tensors(&self.operands)?, tensors(&self.results)?);
+        let joined = joined.iter().find(|j| j.group == self.node);
+        match (joined, features) {
+            (Some(joined), Features::Gpu(features)) => {
+                let (Op::NormShiftMix(norm), Op::LinearGroup(group)) =
+                    (graph.op(joined.norm), graph.op(joined.group))
+                else {
+                    return Err("a token shift and products were joined that are none".into());
+                };
+                let prologue = Prologue {
+                    eps: norm.eps,
+                    n_mixes: graph.results(joined.norm) - 1,
+                    mixes: &joined.mixes,
+                };
+                schedule::joined(&prologue, group, &operands, &results, features)
+            }
+            (None, Features::Gpu(features)) if self.carries => {
+                schedule::carrying(graph.op(self.node), &operands, &results, features)
+            }
+            _ => schedule::schedule(graph.op(self.node), &operands, &results, features),
+        }
+    }
 }
 
 impl Planner<'_> {
@@ -270,38 +344,38 @@ impl Planner<'_> {
         };
         self.state(graph).map_err(fail)?;
 
+        let joined = Joined::all(graph, self.features);
         let mut steps = vec![];
         for node in graph.topological() {
+            if joined.iter().any(|j| j.norm == node) {
+                continue;
+            }
             let is_alias = matches!(graph.op(node), Op::Reshape(_) | Op::Input(_));
             if is_alias || graph.is_constant(graph.value(node, 0)) {
                 continue;
             }
-            let operands: Vec<Tensor> = graph
-                .operands(node)
-                .iter()
-                .map(|&v| tensor(graph, v))
-                .collect::<Result<_, _>>()
-                .map_err(fail)?;
-            let results = (0..graph.results(node))
-                .map(|i| tensor(graph, graph.value(node, i)))
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(fail)?;
-            let scheduled =
-                schedule::schedule(graph.op(node), &operands, &results, self.features).map_err(fail)?;
-            steps.push(Step { node, scheduled });
+            let mut step = Step::new(graph, node, &joined);
+            step.scheduled = step.schedule(graph, &joined, self.features).map_err(fail)?;
+            steps.push(step);
         }
 
         let places = self.places(shape, &steps).map_err(fail)?;
         let mut launches = vec![];
-        for Step { node, scheduled } in steps {
+        for step in steps {
+            let Step {
+                node,
+                operands,
+                results,
+                scheduled,
+                ..
+            } = step;
             let label = label(graph, node);
-            let operands = graph.operands(node);
             for s in scheduled {
                 let mut args = vec![];
                 for slot in &s.args {
                     args.push(match *slot {
                         Slot::Operand(i) => places.of[&root(graph, operands[i])],
-                        Slot::Result(i) => places.of[&graph.value(node, i)],
+                        Slot::Result(i) => places.of[&results[i]],
                         Slot::Scratch { number, .. } => Place::Arena(places.scratch[&(node, number)]),
                         Slot::OperandPart(i, part) => {
                             let value = root(graph, operands[i]);
@@ -313,7 +387,7 @@ impl Planner<'_> {
                             )
                         }
                         Slot::ResultPart(i, part) => {
-                            let value = graph.value(node, i);
+                            let value = results[i];
                             part_of(
                                 places.of[&value],
                                 part,
@@ -350,6 +424,7 @@ impl Planner<'_> {
         let probes = graph
             .outputs()
             .iter()
+            .filter(|(name, _)| self.plan.state.iter().all(|part| part.name != *name))
             .filter_map(|(name, value)| match places.of.get(&root(graph, *value)) {
                 Some(&Place::Arena(offset)) => tensor(graph, *value)
                     .ok()
@@ -415,18 +490,20 @@ impl Planner<'_> {
         // When each value was last read: an index into `steps`, or never freed for outputs.
         let mut last_use: HashMap<Value, usize> = HashMap::new();
         for (i, step) in steps.iter().enumerate() {
-            for v in graph.operands(step.node) {
+            for &v in &step.operands {
                 last_use.insert(root(graph, v), i);
             }
         }
+        let carried: HashMap<Value, Value> = steps.iter().filter_map(Step::carried).collect();
         for (_, value) in graph.outputs() {
-            last_use.insert(root(graph, *value), usize::MAX);
+            if !carried.contains_key(value) {
+                last_use.insert(root(graph, *value), usize::MAX);
+            }
         }
         let mut arena = Arena::default();
         for (i, step) in steps.iter().enumerate() {
-            let in_place = schedule::in_place(graph.op(step.node), graph.operands(step.node).len());
             let slots = || step.scheduled.iter().flat_map(|s| &s.args);
-            for (i, v) in graph.operands(step.node).into_iter().enumerate() {
+            for (i, &v) in step.operands.iter().enumerate() {
                 let v = root(graph, v);
                 if graph.is_constant(v) && !places.contains_key(&v) && slots().any(|s| *s == Slot::Operand(i))
                 {
@@ -434,10 +511,9 @@ impl Planner<'_> {
                     places.insert(v, Place::Weight(index));
                 }
             }
-            for r in 0..graph.results(step.node) {
-                let value = graph.value(step.node, r);
-                if let Some((operand, _)) = in_place.filter(|&(_, result)| result == r) {
-                    let state = root(graph, graph.operands(step.node)[operand]);
+            for (r, &value) in step.results.iter().enumerate() {
+                if let Some((operand, _)) = step.in_place.filter(|&(_, result)| result == r) {
+                    let state = root(graph, step.operands[operand]);
                     self.check_in_place(graph, steps, i, state, value)?;
                     places.insert(value, places[&state]);
                 } else if let Entry::Vacant(place) = places.entry(value) {
@@ -461,12 +537,8 @@ impl Planner<'_> {
             own.into_iter().for_each(|offset| arena.give_back(offset));
             // Results that nobody reads are free again at once.
             let ends = |v: &Value| last_use.get(v).copied().unwrap_or(i) == i;
-            let mut dead: Vec<Value> = graph
-                .operands(step.node)
-                .iter()
-                .map(|&v| root(graph, v))
-                .collect();
-            dead.extend((0..graph.results(step.node)).map(|r| graph.value(step.node, r)));
+            let mut dead: Vec<Value> = step.operands.iter().map(|&v| root(graph, v)).collect();
+            dead.extend(&step.results);
             dead.sort();
             dead.dedup();
             for v in dead.iter().filter(|v| ends(v)) {
@@ -476,15 +548,21 @@ impl Planner<'_> {
             }
         }
         self.plan.arena_bytes = self.plan.arena_bytes.max(arena.size());
-        self.check_next_state(shape, &places)?;
+        self.check_next_state(shape, &places, &carried)?;
         Ok(Places { of: places, scratch })
     }
 
-    /// The next value of each part of the state must be where the part is: nothing copies it there.
-    fn check_next_state(&self, shape: &Shape<'_>, places: &HashMap<Value, Place>) -> Result<(), String> {
+    /// The next value of each part of the state must be where the part is, or be carried there.
+    fn check_next_state(
+        &self,
+        shape: &Shape<'_>,
+        places: &HashMap<Value, Place>,
+        carried: &HashMap<Value, Value>,
+    ) -> Result<(), String> {
         let graph = shape.graph;
         for slot in &self.plan.state {
             let next = graph.output(&slot.name).map(|v| root(graph, v));
+            let next = next.map(|v| carried.get(&v).copied().unwrap_or(v));
             let stays = Place::State(4 * slot.offset * shape.states());
             if next.is_some_and(|v| places.get(&v) != Some(&stays)) {
                 return Err(format!(
@@ -513,7 +591,7 @@ impl Planner<'_> {
         };
         if let Some(late) = steps[i + 1..]
             .iter()
-            .find(|s| graph.operands(s.node).iter().any(|&v| root(graph, v) == state))
+            .find(|s| s.operands.iter().any(|&v| root(graph, v) == state))
         {
             return Err(format!(
                 "`{}` reads state `{}` after it was updated",

@@ -23,11 +23,6 @@ impl Form<'_> {
             Form::Gpu(_) => Dots::Bytes,
         }
     }
-
-    /// Whether a prefetch is worth an instruction: GPUs hide the latency of memory by having many threads.
-    pub(crate) fn prefetches(&self) -> bool {
-        matches!(self, Form::Cpu(_))
-    }
 }
 
 impl<'c> Emitter<'_, '_, 'c> {

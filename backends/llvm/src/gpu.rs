@@ -262,6 +262,20 @@ pub(crate) fn special<'c>(
     Ok(b.build_int_z_extend(value, context.i64_type(), name)?)
 }
 
+/// Asks for the line of the cache of all multiprocessors that a place in global memory is in.
+pub(crate) fn prefetch<'c>(
+    context: &'c Context,
+    b: &Builder<'c>,
+    place: PointerValue<'c>,
+) -> Result<(), Fault> {
+    // LLVM has an intrinsic function for this, but only for sm_90 and later.
+    let ty = context.void_type().fn_type(&[place.get_type().into()], false);
+    let (text, operands) = ("prefetch.global.L2 [$0];".to_owned(), "l".to_owned());
+    let asm = context.create_inline_asm(ty, text, operands, true, false, None, false);
+    b.build_indirect_call(ty, asm, &[place.into()], "")?;
+    Ok(())
+}
+
 /// Waits for all threads of the block.
 pub(crate) fn barrier<'c>(context: &'c Context, module: &Module<'c>, b: &Builder<'c>) -> Result<(), Fault> {
     let function = intrinsic(module, "llvm.nvvm.barrier.cta.sync.aligned.all", &[])?;

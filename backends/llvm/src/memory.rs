@@ -8,6 +8,8 @@ use rwkvc_ir::kernel::{Affine, Buf, Kernel, Reg};
 
 use crate::divisibility::zeros_of;
 use crate::emitter::{Emitter, Fault, lanes_of};
+use crate::form::Form;
+use crate::gpu;
 
 /// Where a buffer is.
 pub(crate) struct Place<'c> {
@@ -178,10 +180,10 @@ impl<'c> Emitter<'_, '_, 'c> {
         self.annotate(store, buf, at)
     }
 
-    /// Asks for a cache line that will be read, to be kept in all caches.
+    /// Asks for a cache line that will be read, to be kept in all caches; on a GPU, in the one that all multiprocessors share.
     pub(crate) fn prefetch(&self, buf: Buf, at: &Affine) -> Result<(), Fault> {
-        if !self.form.prefetches() {
-            return Ok(());
+        if matches!(self.form, Form::Gpu(_)) {
+            return gpu::prefetch(self.context, &self.b, self.place(buf, at)?);
         }
         const READ: u64 = 0;
         const KEEP: u64 = 3;

@@ -305,17 +305,9 @@ impl<'m, 'c> Walker<'m, 'c> {
             .build_int_mul(self.b.build_int_mul(blocks, all, "")?, line, "")?;
         self.count("line", first, bytes, step, |at| {
             let place = self.b.build_int_add(start, at, "")?;
-            // LLVM has an intrinsic function for this, but only for sm_90 and later.
-            let ty = self
-                .context
-                .void_type()
-                .fn_type(&[place.get_type().into()], false);
-            let (text, operands) = ("prefetch.global.L2 [$0];".to_owned(), "l".to_owned());
-            let asm = self
-                .context
-                .create_inline_asm(ty, text, operands, true, false, None, false);
-            self.b.build_indirect_call(ty, asm, &[place.into()], "")?;
-            Ok(())
+            let pointer = self.context.ptr_type(gpu::global_memory());
+            let place = self.b.build_int_to_ptr(place, pointer, "")?;
+            gpu::prefetch(self.context, &self.b, place)
         })
     }
 

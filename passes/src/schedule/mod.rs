@@ -14,11 +14,12 @@ mod math;
 mod rows;
 
 pub use cpu::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
+pub(crate) use gpu::Prologue;
 pub use gpu::{SAMPLER_WORDS, sample_kernel};
 
-use rwkvc_backend_api::Features;
+use rwkvc_backend_api::{Features, GpuFeatures};
 use rwkvc_ir::DType;
-use rwkvc_ir::graph::ops::{Op, Quantize};
+use rwkvc_ir::graph::ops::{LinearGroup, Op, Quantize};
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel};
 
@@ -121,6 +122,11 @@ impl<'a, F> Scope<'a, F> {
         self.param(name, Slot::Operand(operand), Access::ReadWrite)
     }
 
+    /// A parameter for an operand that is only written.
+    pub(crate) fn overwrite(&mut self, name: &str, operand: usize) -> Buf {
+        self.param(name, Slot::Operand(operand), Access::Write)
+    }
+
     /// A parameter for a result.
     pub(crate) fn write(&mut self, name: &str, result: usize) -> Buf {
         self.param(name, Slot::Result(result), Access::Write)
@@ -203,8 +209,29 @@ pub(crate) fn schedule(
 ) -> Result<Vec<Scheduled>, String> {
     match features {
         Features::Cpu(features) => cpu::schedule(op, operands, results, features),
-        Features::Gpu(features) => gpu::schedule(op, operands, results, features),
+        Features::Gpu(features) => gpu::schedule(op, operands, results, false, features),
     }
+}
+
+/// The kernels of a product on a GPU that takes its last but one operand to the place of its last one besides.
+pub(crate) fn carrying(
+    op: &Op,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &GpuFeatures,
+) -> Result<Vec<Scheduled>, String> {
+    gpu::schedule(op, operands, results, true, features)
+}
+
+/// The kernels of a group of products on a GPU with the `norm_shift_mix` that they multiply.
+pub(crate) fn joined(
+    prologue: &Prologue<'_>,
+    group: &LinearGroup,
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &GpuFeatures,
+) -> Result<Vec<Scheduled>, String> {
+    gpu::joined(prologue, &group.members, operands, results, features)
 }
 
 /// The operand that an op updates in place and the result that it becomes.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rwkvc::compile::{Options, graph};
 use rwkvc::{backends, engine};
-use rwkvc_backend_api::{CpuFeatures, Features, Target};
+use rwkvc_backend_api::{CpuFeatures, Features, GPU, Target};
 use rwkvc_ir::kernel::Extent;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::{Plan, Shape, plan};
@@ -18,10 +18,18 @@ use super::with_snapshots;
 fn launches_of_the_demo() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/demo.safetensors");
     let model = engine::open_checkpoint(&path).expect("the model opens");
-    for (program, passes, name) in [
-        (ProgramKind::Decode, Selection::all(), "decode-fused"),
-        (ProgramKind::Decode, Selection::unfused(), "decode-unfused"),
-        (ProgramKind::Prefill, Selection::all(), "prefill-fused"),
+    // AVX2, whatever this machine has.
+    let cpu = Features::Cpu(CpuFeatures::new(8, 16, true));
+    for (program, passes, features, name) in [
+        (ProgramKind::Decode, Selection::all(), cpu, "decode-fused"),
+        (ProgramKind::Decode, Selection::unfused(), cpu, "decode-unfused"),
+        (ProgramKind::Prefill, Selection::all(), cpu, "prefill-fused"),
+        (
+            ProgramKind::Decode,
+            Selection::all(),
+            Features::Gpu(GPU),
+            "decode-gpu",
+        ),
     ] {
         let mut options = Options {
             backend: backends::all()[0],
@@ -39,8 +47,6 @@ fn launches_of_the_demo() {
             graph: &graph,
             max_tokens: if program == ProgramKind::Decode { 1 } else { 128 },
         };
-        // AVX2, whatever this machine has.
-        let features = Features::Cpu(CpuFeatures::new(8, 16, true));
         let plan = plan(&[shape], &features).expect("a plan");
         with_snapshots("plan", || insta::assert_snapshot!(name, text(&plan)));
     }

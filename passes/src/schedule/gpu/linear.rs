@@ -11,6 +11,7 @@ use rwkvc_ir::kernel::{Affine, Binary, Extent, Inst, Reg};
 use super::super::group::{self, Buffers, dispatch};
 use super::super::rows;
 use super::block::{clamped, group_sum, lanes_of, leader, parts, where_inside};
+use super::prologue::Carried;
 use super::{Scheduled, Tensor, at, matrix, skip};
 
 /// Loads of a matrix that a thread has in flight.
@@ -19,34 +20,40 @@ const IN_FLIGHT: i64 = 8;
 /// Tokens that share one reading of a row.
 const TOKENS: i64 = 4;
 
-/// `y = activation(W x + bias) * scale + residual` for each member, in one launch.
+/// `y = activation(W x + bias) * scale + residual` for each member, in one launch. One that `carries` takes its last but one operand
+/// to the place of its last one besides; it has one row.
 pub(super) fn linear_group(
     members: &[Member],
     operands: &[Tensor],
     results: &[Tensor],
+    carries: bool,
     features: &GpuFeatures,
 ) -> Vec<Scheduled> {
     if skip::is_skipping(members) {
-        return skip::linear_group(members, operands, results, features);
+        return skip::linear_group(members, operands, results, carries, features);
     }
     let rows = operands[0].rows();
     let (mut s, all) = group::open(members, operands, results, features, None, 1);
     if rows != Extent::fixed(1) && matrix::fits(&all, &s.b, features) {
         return matrix::linear_group(members, operands, results, features);
     }
+    let carried = carries.then(|| Carried::open(&mut s, operands));
     let (threads, warp) = (i64::from(features.threads), i64::from(features.warp));
     let dots: Vec<Dot> = all
         .iter()
         .map(|m| Dot::new(m.inputs, s.b.dtype(m.w).size() as i64, warp))
         .collect();
     let per_block: Vec<i64> = dots.iter().map(|d| threads / d.group).collect();
-    let tasks: Vec<i64> = all
+    let tasks = all
         .iter()
         .zip(&per_block)
-        .map(|(m, &rows)| parts(m.outputs, rows))
-        .collect();
+        .map(|(m, &rows)| parts(m.outputs, rows));
+    let tasks: Vec<i64> = tasks.chain(carried.iter().map(|c| c.tasks(features))).collect();
     s.blocks(Extent::fixed(tasks.iter().sum()), |b, block, threads| {
         dispatch(b, block, &tasks, 0, 0, &|b, m, own| {
+            if let (Some(carried), true) = (&carried, m == all.len()) {
+                return carried.carry(b, own, threads);
+            }
             let (member, dot) = (&all[m], &dots[m]);
             let (group, i) = if dot.group == threads.warp_size {
                 (threads.warp, threads.lane)
@@ -82,16 +89,16 @@ pub(super) fn linear_group(
 }
 
 /// How a row of a matrix is read.
-struct Dot {
+pub(super) struct Dot {
     inputs: i64,
     /// Elements that a thread reads at once.
     lanes: u32,
     /// Threads that read a row together.
-    group: i64,
+    pub(super) group: i64,
 }
 
 impl Dot {
-    fn new(inputs: i64, element_size: i64, warp: i64) -> Dot {
+    pub(super) fn new(inputs: i64, element_size: i64, warp: i64) -> Dot {
         let lanes = lanes_of(inputs, element_size);
         let mut group = warp;
         while group > 1 && group * i64::from(lanes) > inputs {
@@ -102,7 +109,14 @@ impl Dot {
 
     /// The products of the row of `w` that starts at `row` with the rows of `x` that start at `xs`, in all threads of
     /// the group, of which this is number `i`.
-    fn emit(&self, b: &mut Builder, m: &Buffers<'_>, xs: &[Affine], row: Affine, i: Reg) -> Vec<Reg> {
+    pub(super) fn emit(
+        &self,
+        b: &mut Builder,
+        m: &Buffers<'_>,
+        xs: &[Affine],
+        row: Affine,
+        i: Reg,
+    ) -> Vec<Reg> {
         let lanes = i64::from(self.lanes);
         let step = self.group * lanes;
         let zero = b.float(0.0, self.lanes);

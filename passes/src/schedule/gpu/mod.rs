@@ -18,10 +18,12 @@ mod linear;
 mod matrix;
 mod mix;
 mod norm;
+mod prologue;
 mod sample;
 mod skip;
 mod wkv;
 
+pub(crate) use prologue::Prologue;
 pub use sample::{SAMPLER_WORDS, sample_kernel};
 
 use rwkvc_backend_api::GpuFeatures;
@@ -31,10 +33,23 @@ use super::{Scheduled, Tensor, at, broadcast, math, no_schedule};
 
 type Scope<'a> = super::Scope<'a, GpuFeatures>;
 
+/// The products of a group with the `norm_shift_mix` before it.
+pub(super) fn joined(
+    prologue: &Prologue<'_>,
+    members: &[Member],
+    operands: &[Tensor],
+    results: &[Tensor],
+    features: &GpuFeatures,
+) -> Result<Vec<Scheduled>, String> {
+    prologue::linear_group(prologue, members, operands, results, features)
+}
+
+/// The kernels of an op; a product may carry another value to its place besides.
 pub(super) fn schedule(
     op: &Op,
     operands: &[Tensor],
     results: &[Tensor],
+    carries: bool,
     features: &GpuFeatures,
 ) -> Result<Vec<Scheduled>, String> {
     if operands.iter().chain(results).any(|t| t.quantized.is_some()) {
@@ -57,9 +72,16 @@ pub(super) fn schedule(
             &[Member::PLAIN],
             operands,
             results,
+            carries,
             features,
         )),
-        Op::LinearGroup(op) => Ok(linear::linear_group(&op.members, operands, results, features)),
+        Op::LinearGroup(op) => Ok(linear::linear_group(
+            &op.members,
+            operands,
+            results,
+            carries,
+            features,
+        )),
         Op::Wkv7(_) => wkv::wkv7(operands, results, features),
         Op::Wkv7Block(op) => wkv::wkv7_block(op, operands, results, features),
         _ => Err(no_schedule(op)),

@@ -17,8 +17,9 @@ use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Compare, Extent, Inst, LoopKind, Reg, Unary};
 
-use super::super::group::{self, Buffers};
+use super::super::group::{self, Buffers, dispatch};
 use super::block::{Threads, clamped, lanes_of, parts, within};
+use super::prologue::Carried;
 use super::{Scheduled, Tensor, at, matrix};
 
 /// Outputs of a panel.
@@ -35,11 +36,13 @@ pub(super) fn is_skipping(members: &[Member]) -> bool {
     matches!(members, [Member { skip_zeros: true, .. }])
 }
 
-/// `y = activation(W x + bias) * scale + residual`, for a member that skips zeros.
+/// `y = activation(W x + bias) * scale + residual`, for a member that skips zeros. What is carried besides is as in the products of
+/// dense activations.
 pub(super) fn linear_group(
     members: &[Member],
     operands: &[Tensor],
     results: &[Tensor],
+    carries: bool,
     features: &GpuFeatures,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
@@ -47,28 +50,38 @@ pub(super) fn linear_group(
     if rows != Extent::fixed(1) && matrix::fits(&all, &s.b, features) {
         return matrix::linear_group(members, operands, results, features);
     }
+    let carried = carries.then(|| Carried::open(&mut s, operands));
     let m = &all[0];
     let share = Share::new(m, &s.b, features);
     let warps = i64::from(features.threads / features.warp);
     let list = s.b.shared("list", DType::I32, warps * share.room());
     let sums = s.b.shared("sums", DType::F32, warps * WIDTH);
-    s.blocks_of_rows(rows, parts(m.outputs, WIDTH), |b, row, panel, threads| {
-        let product = Product {
-            m,
-            share: &share,
-            list,
-            sums,
-            threads,
-            row: row.clone() * m.inputs,
-            panel: panel.clone() * (WIDTH * m.inputs),
-        };
-        product.add_up(b);
-        let first = panel * WIDTH;
-        within(b, threads.t, WIDTH, threads.count, |b| {
-            let output = b.address("output", first + threads.t);
-            within(b, output, m.outputs, WIDTH, |b| {
-                let total = product.total(b);
-                m.epilogue(b, Affine::from(output), row * m.outputs + output, total);
+    let panels = [parts(m.outputs, WIDTH)].into_iter();
+    let tasks: Vec<i64> = panels.chain(carried.iter().map(|c| c.tasks(features))).collect();
+    s.blocks_of_rows(rows, tasks.iter().sum(), |b, row, task, threads| {
+        let task = b.address("task", task);
+        dispatch(b, task, &tasks, 0, 0, &|b, part, panel| {
+            if let (Some(carried), 1) = (&carried, part) {
+                return carried.carry(b, panel, threads);
+            }
+            let product = Product {
+                m,
+                share: &share,
+                list,
+                sums,
+                threads,
+                row: row.clone() * m.inputs,
+                panel: panel.clone() * (WIDTH * m.inputs),
+            };
+            product.add_up(b);
+            let first = panel * WIDTH;
+            within(b, threads.t, WIDTH, threads.count, |b| {
+                let output = b.address("output", first + threads.t);
+                within(b, output, m.outputs, WIDTH, |b| {
+                    let total = product.total(b);
+                    let position = row.clone() * m.outputs + output;
+                    m.epilogue(b, Affine::from(output), position, total);
+                });
             });
         });
     });
