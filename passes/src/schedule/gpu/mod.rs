@@ -33,6 +33,13 @@ use super::{Scheduled, Tensor, at, broadcast, math, no_schedule};
 
 type Scope<'a> = super::Scope<'a, GpuFeatures>;
 
+fn refuse_quantized(operands: &[Tensor], results: &[Tensor]) -> Result<(), String> {
+    match operands.iter().chain(results).any(|t| t.quantized.is_some()) {
+        true => Err("quantised values are planned for processors only".into()),
+        false => Ok(()),
+    }
+}
+
 /// The products of a group with the `norm_shift_mix` before it.
 pub(super) fn joined(
     prologue: &Prologue<'_>,
@@ -41,6 +48,7 @@ pub(super) fn joined(
     results: &[Tensor],
     features: &GpuFeatures,
 ) -> Result<Vec<Scheduled>, String> {
+    refuse_quantized(operands, results)?;
     prologue::linear_group(prologue, members, operands, results, features)
 }
 
@@ -52,9 +60,7 @@ pub(super) fn schedule(
     carries: bool,
     features: &GpuFeatures,
 ) -> Result<Vec<Scheduled>, String> {
-    if operands.iter().chain(results).any(|t| t.quantized.is_some()) {
-        return Err("quantised values are planned for processors only".into());
-    }
+    refuse_quantized(operands, results)?;
     if let Some((name, f)) = broadcast::function(op) {
         return Ok(elementwise::elementwise(name, f, operands, results, features));
     }
