@@ -8,6 +8,8 @@ pub mod compile;
 pub mod engine;
 mod manifest;
 pub mod measure;
+pub mod roof;
+pub mod tables;
 pub mod tune;
 pub mod values;
 pub mod weights;

@@ -5,7 +5,6 @@ mod commands;
 mod options;
 mod output;
 mod progress;
-mod roof;
 mod sass;
 
 use std::process::ExitCode;

@@ -2,11 +2,11 @@
 
 pub mod gpu;
 
-use rwkvc_runtime::manifest::{Manifest, Program};
-use serde::Serialize;
+use rwkvc_runtime::manifest::{Arg, Launch, Manifest, Program};
+use serde::{Deserialize, Serialize};
 
 /// Median, least and most of some samples.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Half of the samples are not above it.
     pub median: f64,
@@ -82,4 +82,49 @@ pub fn kernel_rows(manifest: &Manifest, program: &Program, times: &[u64], calls:
     }
     rows.sort_by(|a, b| b.us.total_cmp(&a.us));
     rows
+}
+
+/// Operations of the products with weights for some tokens, in calls of as many as the program takes: two for each weight
+/// and token. Only of weights that are floats.
+pub fn arithmetic(manifest: &Manifest, program: &Program, tokens: usize) -> Option<f64> {
+    let launches = program.launches.iter();
+    launches
+        .map(|l| arithmetic_of_launch(manifest, program, l, tokens))
+        .sum()
+}
+
+/// The same of one of its launches.
+pub fn arithmetic_of_launch(
+    manifest: &Manifest,
+    program: &Program,
+    launch: &Launch,
+    tokens: usize,
+) -> Option<f64> {
+    // Products of codes are of integers.
+    if manifest.weights.iter().any(|w| w.dtype == "i8") {
+        return None;
+    }
+    let weights = launch.args.iter().filter_map(|arg| match *arg {
+        Arg::Weight(i) => manifest.weights.get(i),
+        _ => None,
+    });
+    let (mut bytes, mut elements) = (0, 0f64);
+    for weight in weights {
+        bytes += weight.bytes;
+        // Vectors are applied element by element.
+        if weight.shape.len() < 2 {
+            continue;
+        }
+        elements += weight.shape.iter().map(|&n| n as f64).product::<f64>();
+    }
+    // Tables are read in part, and nothing is multiplied with them.
+    if launch.weight_bytes < bytes {
+        return Some(0.0);
+    }
+    let params = &manifest.kernels[launch.kernel].params;
+    let times = match params.iter().any(|p| p.bytes.per_token > 0) {
+        true => tokens,
+        false => tokens.div_ceil(program.max_tokens),
+    };
+    Some(2.0 * elements * times as f64)
 }

@@ -2,12 +2,13 @@
 //! adds.
 
 use anyhow::{Result, bail};
-use rwkvc::compile::Options;
 use rwkvc_backend_api::Features;
 use rwkvc_ir::kernel;
 use rwkvc_passes::schedule::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
 use rwkvc_runtime::manifest::*;
 use rwkvc_runtime::{Buffer, Model, State, Workspace, WorkspaceOptions};
+
+use crate::compile::Options;
 
 /// 16 KiB values a task: 1 GiB in all, far more than the caches hold.
 const TASKS: i64 = 16_384;
@@ -16,7 +17,7 @@ const TASKS: i64 = 16_384;
 const PEAK_TASKS: i64 = 192;
 
 /// A model that only reads, once plainly, once with prefetch, and then only computes.
-pub(crate) struct Roof {
+pub struct Roof {
     model: Model,
     workspace: Workspace,
     state: State,
@@ -25,17 +26,20 @@ pub(crate) struct Roof {
 }
 
 /// What was measured at once.
-#[derive(Clone, Copy)]
-pub(crate) struct Roofs {
+#[derive(Clone, Copy, Debug)]
+pub struct Roofs {
     /// GB/s.
-    pub(crate) memory: f64,
+    pub memory: f64,
     /// GFLOP/s; a product and a sum count one each.
-    pub(crate) arithmetic: f64,
+    pub arithmetic: f64,
 }
 
 impl Roof {
     /// Compiles the kernels for the same target and threads.
-    pub(crate) fn new(options: &Options<'_>, workspace: &WorkspaceOptions) -> Result<Self> {
+    ///
+    /// # Errors
+    /// For a GPU, and if there is not enough memory: it takes 1 GiB.
+    pub fn new(options: &Options<'_>, workspace: &WorkspaceOptions) -> Result<Self> {
         let Features::Cpu(features) = options.features() else {
             bail!("the roof of a GPU is measured by its runtime");
         };
@@ -134,7 +138,7 @@ impl Roof {
     }
 
     /// The fastest of four readings, two of them with prefetch, and of two computations.
-    pub(crate) fn measure(&mut self) -> Result<Roofs> {
+    pub fn measure(&mut self) -> Result<Roofs> {
         let mut best = [u64::MAX; 2];
         for _ in 0..2 {
             let mut times = [0; 3];

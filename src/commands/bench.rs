@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
 use rwkvc::engine;
-use rwkvc::measure::{KernelRow, Spread, kernel_rows};
+use rwkvc::measure::{KernelRow, Spread, arithmetic, kernel_rows};
+use rwkvc::roof::{Roof, Roofs};
+use rwkvc::tables::table;
 use rwkvc_backend_api::Arch;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
@@ -19,12 +21,10 @@ use rwkvc_runtime::manifest::{Program, ProgramKind};
 use rwkvc_runtime::{Artifact, Model, State, Workspace};
 use serde::Serialize;
 
-use super::tables::table;
 use crate::cli::{Bench, Format};
-use crate::roof::{Roof, Roofs};
 use crate::{options, output, progress};
 use batch::{BatchRow, Batches};
-use prefill::{PrefillRow, arithmetic};
+use prefill::PrefillRow;
 
 /// The variant with schedules that were not measured.
 const UNTUNED: &str = "untuned";

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 use rwkvc::engine;
+use rwkvc::tables::table;
 use rwkvc_frontend::summary::Summary;
 use rwkvc_runtime::Artifact;
 use rwkvc_runtime::manifest::Manifest;
 use serde_json::json;
 
-use super::tables::table;
 use crate::cli::{Format, Inspect};
 use crate::{options, output};
 

@@ -9,7 +9,6 @@ mod inspect;
 mod logits;
 mod opt;
 mod run;
-mod tables;
 mod targets;
 mod tokenize;
 mod tune;

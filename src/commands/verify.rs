@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::{self, Options};
 use rwkvc::engine;
+use rwkvc::tables::table;
 use rwkvc::tune::record::Subject;
 use rwkvc::values::{Values, compare};
 use rwkvc_backend_api::{Arch, Backend, Target};
@@ -17,7 +18,6 @@ use rwkvc_runtime::gpu::{CudaDriver, Driver, Mode};
 use rwkvc_runtime::manifest::ProgramKind;
 use serde::Serialize;
 
-use super::tables::table;
 use crate::cli::{Format, Verify};
 use crate::{options, output, progress};
 

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use rwkvc::measure::{KernelRow, Spread, arithmetic, kernel_rows};
+use rwkvc::roof::Roofs;
+use rwkvc::tables::table;
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Batch, Model, State, WorkspaceOptions};
 use serde::Serialize;
 
-use rwkvc::measure::{KernelRow, Spread, kernel_rows};
-
-use super::super::tables::table;
-use super::{Roofs, arithmetic, weight_bytes};
+use super::weight_bytes;
 
 /// One size of a batch, measured.
 #[derive(Serialize)]

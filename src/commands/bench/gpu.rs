@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rwkvc::engine;
 use rwkvc::measure::gpu::{Measured, Row, Workload, measure};
+use rwkvc::tables::table;
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::Artifact;
 use rwkvc_runtime::gpu::{DeviceInfo, Driver, GpuModel};
@@ -14,7 +15,6 @@ use serde::Serialize;
 
 use super::{kernels, selections};
 use crate::cli::{Bench, Format};
-use crate::commands::tables::table;
 use crate::{options, output, progress};
 
 /// Lengths of prompts if none is asked for.

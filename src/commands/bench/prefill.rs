@@ -1,10 +1,9 @@
 //! Prompts: what each kernel of their program costs, beside the arithmetic peak.
 
-use rwkvc::measure::kernel_rows;
-use rwkvc_runtime::manifest::{Arg, Launch, Manifest, Program};
+use rwkvc::measure::{arithmetic_of_launch, kernel_rows};
+use rwkvc::tables::table;
+use rwkvc_runtime::manifest::{Manifest, Program};
 use serde::Serialize;
-
-use super::table;
 
 /// A kernel over a prompt.
 #[derive(Serialize)]
@@ -35,7 +34,7 @@ pub(super) fn rows(
     let work_of = |kernel: &str| -> Option<f64> {
         let launches = program.launches.iter();
         let launches = launches.filter(|l| manifest.kernels[l.kernel].symbol == kernel);
-        let works = launches.map(|l| of_launch(manifest, program, l, tokens));
+        let works = launches.map(|l| arithmetic_of_launch(manifest, program, l, tokens));
         works.sum::<Option<f64>>().map(|work| work / 1e9)
     };
     let rows = kernel_rows(manifest, program, times, samples).into_iter();
@@ -53,43 +52,6 @@ pub(super) fn rows(
         }
     })
     .collect()
-}
-
-/// Operations of the products with weights for some tokens, in calls of as many as the program takes: two for each weight
-/// and token. Only of weights that are floats.
-pub(super) fn arithmetic(manifest: &Manifest, program: &Program, tokens: usize) -> Option<f64> {
-    let launches = program.launches.iter();
-    launches.map(|l| of_launch(manifest, program, l, tokens)).sum()
-}
-
-fn of_launch(manifest: &Manifest, program: &Program, launch: &Launch, tokens: usize) -> Option<f64> {
-    // Products of codes are of integers.
-    if manifest.weights.iter().any(|w| w.dtype == "i8") {
-        return None;
-    }
-    let weights = launch.args.iter().filter_map(|arg| match *arg {
-        Arg::Weight(i) => manifest.weights.get(i),
-        _ => None,
-    });
-    let (mut bytes, mut elements) = (0, 0f64);
-    for weight in weights {
-        bytes += weight.bytes;
-        // Vectors are applied element by element.
-        if weight.shape.len() < 2 {
-            continue;
-        }
-        elements += weight.shape.iter().map(|&n| n as f64).product::<f64>();
-    }
-    // Tables are read in part, and nothing is multiplied with them.
-    if launch.weight_bytes < bytes {
-        return Some(0.0);
-    }
-    let params = &manifest.kernels[launch.kernel].params;
-    let times = match params.iter().any(|p| p.bytes.per_token > 0) {
-        true => tokens,
-        false => tokens.div_ceil(program.max_tokens),
-    };
-    Some(2.0 * elements * times as f64)
 }
 
 /// A table of the kernels.

@@ -1,7 +1,7 @@
 //! Tables for people.
 
 /// Right-aligned columns, the first left-aligned, under a head.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |c: usize| {
         let cells = rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count());
         cells.chain([head[c].chars().count()]).max().unwrap_or(0)
