@@ -11,6 +11,7 @@ use toml::{Table, Value};
 const DIRECTION: &[(&str, &[&str])] = &[
     ("rwkvc-ir", &[]),
     ("rwkvc-runtime", &[]),
+    ("rwkvc-side-by-side-protocol", &[]),
     ("rwkvc-frontend", &["rwkvc-ir"]),
     ("rwkvc-backend-api", &["rwkvc-ir"]),
     ("rwkvc-passes", &["rwkvc-ir", "rwkvc-backend-api"]),
