@@ -18,7 +18,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("rwkvc-backend-cranelift", &["rwkvc-ir", "rwkvc-backend-api"]),
     ("rwkvc-backend-llvm", &["rwkvc-ir", "rwkvc-backend-api"]),
 ];
-const END_OF_THE_LINE: &[&str] = &["rwkvc", "rwkvc-tests"];
+const END_OF_THE_LINE: &[&str] = &["rwkvc", "rwkvc-side-by-side", "rwkvc-tests"];
 
 #[test]
 fn dependencies_point_one_way() {

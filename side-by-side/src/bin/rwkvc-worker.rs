@@ -1,0 +1,73 @@
+//! rwkvc's runtime as an engine of the side-by-side bench: a compiled file, and nothing of the compiler.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use rwkvc_runtime::{Model, State, Workspace, WorkspaceOptions};
+use rwkvc_side_by_side_protocol::{Engine, Opened, serve};
+
+/// Opens a compiled file, and does what comes from standard input.
+#[derive(Parser)]
+#[command(name = "rwkvc-worker", version)]
+struct Cli {
+    /// The file
+    model: PathBuf,
+    /// Threads of the step
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+}
+
+struct Rwkvc {
+    model: Model,
+    workspace: Workspace,
+    state: State,
+    /// The state before any token.
+    fresh: State,
+}
+
+impl Engine for Rwkvc {
+    fn vocab(&self) -> usize {
+        self.model.vocab()
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        Ok(self.state.copy_from(&self.fresh)?)
+    }
+
+    fn step(&mut self, token: u32) -> Result<&[f32]> {
+        Ok(self.model.step(&mut self.workspace, &mut self.state, token)?)
+    }
+
+    fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32]> {
+        Ok(self.model.prefill(&mut self.workspace, &mut self.state, tokens)?)
+    }
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let start = Instant::now();
+    let model = Model::open(&cli.model).with_context(|| format!("opening `{}`", cli.model.display()))?;
+    let options = WorkspaceOptions {
+        threads: usize::from(cli.threads),
+        ..WorkspaceOptions::default()
+    };
+    let workspace = model.workspace(&options)?;
+    let (state, fresh) = (model.new_state()?, model.new_state()?);
+    let load = start.elapsed();
+    let manifest = model.manifest();
+    let opened = Opened {
+        name: manifest.producer.clone(),
+        built: format!("{}, {}", manifest.backend, manifest.target.extensions.join(" ")),
+        start,
+        load,
+    };
+    let mut engine = Rwkvc {
+        model,
+        workspace,
+        state,
+        fresh,
+    };
+    serve(&mut engine, opened)
+}
