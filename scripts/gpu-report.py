@@ -6,7 +6,7 @@ import json
 import pathlib
 import sys
 
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
+import marked
 
 
 def load(folder, pattern):
@@ -90,12 +90,7 @@ def main():
     (folder / "report.json").write_text(json.dumps(summary) + "\n")
     (folder / "report.md").write_text(text)
     if len(arguments) == 3:
-        docs = pathlib.Path(arguments[2])
-        before, found, rest = docs.read_text().partition(START)
-        _, end, after = rest.partition(END)
-        if not found or not end:
-            sys.exit(f"{docs} has no markers `{START}` and `{END}`")
-        docs.write_text(before + START + "\n" + text + END + after)
+        marked.replace(arguments[2], text)
 
 
 if __name__ == "__main__":
