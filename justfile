@@ -44,3 +44,7 @@ bench *options:
     cargo build --release {{ all }}
     test -e {{ random }} || target/release/rwkvc generate --preset 0.1b -o {{ random }}
     target/release/rwkvc bench {{ random }} {{ options }}
+
+# Measure rwkvc and llama.cpp in turn, and put the figures into the documentation
+side-by-side *options:
+    scripts/side-by-side {{ options }}
