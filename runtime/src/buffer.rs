@@ -1,7 +1,9 @@
 //! Memory for numbers: zeroed, aligned for vector instructions, never moved.
 
-use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
+
+use crate::memory::{Writable, prefer_huge_pages};
 
 /// A cache line, and the widest vector register.
 const ALIGN: usize = 64;
@@ -9,10 +11,9 @@ const ALIGN: usize = 64;
 /// A huge page: so many bytes are found with one look at the page table.
 const HUGE: usize = 2 << 20;
 
-/// Where a buffer may lie: large ones from a huge page on.
+/// Where a small buffer may lie.
 fn layout(len: usize) -> Option<Layout> {
-    let align = if len < HUGE { ALIGN } else { HUGE };
-    Layout::from_size_align(len.max(1), align).ok()
+    Layout::from_size_align(len.max(1), ALIGN).ok()
 }
 
 /// No memory for a buffer.
@@ -24,28 +25,31 @@ pub struct OutOfMemory(pub u64);
 pub struct Buffer {
     memory: NonNull<u8>,
     len: usize,
+    /// What a large buffer lies in. A small one comes from the allocator.
+    pages: Option<Writable>,
 }
 
 impl Buffer {
-    /// Zeros.
+    /// Zeros. Of a large buffer only what is touched takes memory.
     ///
     /// # Errors
     /// If there is not enough memory.
     pub fn zeroed(len: u64) -> Result<Self, OutOfMemory> {
         let error = OutOfMemory(len);
         let len = usize::try_from(len).map_err(|_| error)?;
-        let layout = layout(len).ok_or(error)?;
-        if layout.align() < HUGE {
+        if len < HUGE {
+            let layout = layout(len).ok_or(error)?;
             // SAFETY: the layout is not empty.
             let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(error)?;
-            return Ok(Buffer { memory, len });
+            let pages = None;
+            return Ok(Buffer { memory, len, pages });
         }
-        // SAFETY: as above.
-        let memory = NonNull::new(unsafe { alloc(layout) }).ok_or(error)?;
-        crate::memory::prefer_huge_pages(memory, len);
-        // SAFETY: the memory has this length.
-        unsafe { memory.write_bytes(0, len) };
-        Ok(Buffer { memory, len })
+        // So long that the buffer can begin with a huge page.
+        let pages = Writable::new(len.checked_add(HUGE).ok_or(error)?).map_err(|_| error)?;
+        let memory = pages.aligned(HUGE);
+        prefer_huge_pages(memory, len);
+        let pages = Some(pages);
+        Ok(Buffer { memory, len, pages })
     }
 
     /// A copy of some bytes.
@@ -95,8 +99,10 @@ unsafe impl Sync for Buffer {}
 impl Drop for Buffer {
     fn drop(&mut self) {
         // The layout was valid when the memory was allocated.
-        let Some(layout) = layout(self.len) else { return };
-        // SAFETY: allocated in `zeroed` with this layout.
+        let (None, Some(layout)) = (&self.pages, layout(self.len)) else {
+            return;
+        };
+        // SAFETY: not in pages, so allocated in `zeroed` with this layout.
         unsafe { dealloc(self.memory.as_ptr(), layout) };
     }
 }
@@ -104,5 +110,44 @@ impl Drop for Buffer {
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Buffer({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_sizes_are_zero_and_can_be_written() {
+        for len in [0, 1, ALIGN, HUGE - 1, HUGE, 2 * HUGE + 5] {
+            let mut buffer = Buffer::zeroed(len as u64).expect("memory");
+            let align = if len < HUGE { ALIGN } else { HUGE };
+            assert_eq!(buffer.pointer() as usize % align, 0, "{len}");
+            assert_eq!(buffer.bytes().len(), len);
+            assert!(buffer.bytes().iter().all(|&b| b == 0), "{len}");
+            buffer.bytes_mut().fill(7);
+            assert!(buffer.bytes().iter().all(|&b| b == 7), "{len}");
+        }
+        assert!(Buffer::zeroed(u64::MAX).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_not_touched_takes_no_memory() {
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
+            let pages: usize = text
+                .split(' ')
+                .nth(1)
+                .expect("a second number")
+                .parse()
+                .expect("pages");
+            pages * crate::memory::page_size()
+        };
+        let before = resident();
+        let buffer = Buffer::zeroed(256 << 20).expect("memory");
+        // Other tests run at the same time.
+        assert!(resident() < before + (128 << 20));
+        drop(buffer);
     }
 }

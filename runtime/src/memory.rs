@@ -70,6 +70,14 @@ impl Writable {
         self.0.base.as_ptr() as u64
     }
 
+    /// The first address that is a multiple of `align`, a power of two no larger than the mapping.
+    pub(crate) fn aligned(&self, align: usize) -> NonNull<u8> {
+        let Mapping { base, len } = self.0;
+        debug_assert!(align <= len && align.is_power_of_two());
+        // SAFETY: less than `align` further, and so within the mapping.
+        unsafe { base.add((base.as_ptr() as usize).wrapping_neg() % align) }
+    }
+
     /// The bytes.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is readable and writable, has `len` initialised (zero) bytes and belongs to `self`.
