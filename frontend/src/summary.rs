@@ -39,7 +39,7 @@ pub struct Summary {
     pub parameters_by_dtype: Vec<(String, u64)>,
     /// Parameters by how the file stores them: `q8_0` and the like where they are quantised.
     pub parameters_by_storage: BTreeMap<&'static str, u64>,
-    /// Bytes of the weights in use.
+    /// Bytes of the weights in use, as the file stores them.
     pub weight_bytes: u64,
     /// Weight bytes that a decode step must read: everything but the embedding, of which it reads a row.
     pub bytes_per_token: u64,
@@ -62,7 +62,7 @@ pub struct TensorSummary {
     pub storage: &'static str,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its size.
+    /// Its size in the file.
     pub bytes: u64,
 }
 
@@ -133,6 +133,9 @@ fn tensor((tensor, shape): (&Tensor, &[usize])) -> TensorSummary {
         dtype: dtype.name().into(),
         storage: tensor.storage().name(),
         shape: shape.to_vec(),
-        bytes: (shape.iter().product::<usize>() * dtype.size()) as u64,
+        bytes: match tensor.quantised() {
+            Some(quantised) => quantised.blocks().len() as u64,
+            None => (shape.iter().product::<usize>() * dtype.size()) as u64,
+        },
     }
 }

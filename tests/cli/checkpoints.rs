@@ -121,6 +121,12 @@ fn quantised_files_run() {
     );
     let file = |path: &str| std::fs::metadata(path).expect("a file").len();
     assert!(file(&small) < file(demo()) * 2 / 3);
+    // The bytes of the blocks, not of what they are decoded to.
+    let bytes = json(["inspect", &small])["weight_bytes"].as_u64();
+    assert!(
+        bytes > Some(file(&small) * 9 / 10) && bytes < Some(file(&small)),
+        "{bytes:?}"
+    );
     let evaluated = |model: &str| {
         let text = heldout(&folder);
         json(["eval", model, "--text", &text, "--backend", "cranelift"])["bits_per_byte"]
