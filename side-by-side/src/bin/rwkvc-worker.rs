@@ -23,8 +23,6 @@ struct Rwkvc {
     model: Model,
     workspace: Workspace,
     state: State,
-    /// The state before any token.
-    fresh: State,
 }
 
 impl Engine for Rwkvc {
@@ -33,7 +31,8 @@ impl Engine for Rwkvc {
     }
 
     fn reset(&mut self) -> Result<()> {
-        Ok(self.state.copy_from(&self.fresh)?)
+        self.state = self.model.new_state()?;
+        Ok(())
     }
 
     fn step(&mut self, token: u32) -> Result<&[f32]> {
@@ -54,7 +53,7 @@ fn main() -> Result<()> {
         ..WorkspaceOptions::default()
     };
     let workspace = model.workspace(&options)?;
-    let (state, fresh) = (model.new_state()?, model.new_state()?);
+    let state = model.new_state()?;
     let load = start.elapsed();
     let manifest = model.manifest();
     let opened = Opened {
@@ -67,7 +66,6 @@ fn main() -> Result<()> {
         model,
         workspace,
         state,
-        fresh,
     };
     serve(&mut engine, opened)
 }
