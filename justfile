@@ -20,6 +20,7 @@ test *options:
 # Format the code
 fmt:
     cargo fmt --all
+    cargo fmt --manifest-path side-by-side/llama/Cargo.toml
 
 # Lint the code
 lint:
