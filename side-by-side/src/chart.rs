@@ -5,7 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::{Engine, Report, SpeedRow};
+use crate::report::{Engine, Report, SpeedRow, threads};
 
 /// Pixels of a panel.
 const PANEL: (u32, u32) = (480, 300);
@@ -76,13 +76,6 @@ fn panels(report: &Report) -> Vec<Panel> {
         .first()
         .and_then(|row| row.prefill.first())
         .map(|p| p.tokens);
-    let threads = |n| {
-        if n == 1 {
-            "1 thread".into()
-        } else {
-            format!("{n} threads")
-        }
-    };
     let panel = |title: String, n: u16, bar: fn(&SpeedRow) -> Option<Bar>| Panel {
         title: format!("{title}, {}", threads(n)),
         groups: groups(report, n, bar),

@@ -15,7 +15,7 @@ use rwkvc_side_by_side_protocol::{Ready, Worker};
 
 use crate::args::{Cli, Plan};
 use crate::files::{Entry, Tools, prepare, run};
-use crate::report::{LoadRow, PrefillRow, Report, RoofRow, SpeedRow, StartRow};
+use crate::report::{LoadRow, PrefillRow, Report, RoofRow, SpeedRow, StartRow, threads as in_words};
 
 /// Tokens after which logits are compared.
 const COMPARED: usize = 32;
@@ -152,7 +152,7 @@ fn rates(
         let names: Vec<String> = of_format()
             .map(|e| format!("{} {}", e.engine.name(), e.weights))
             .collect();
-        note(&format!("{threads} threads: {}", names.join(", ")));
+        note(&format!("{}: {}", in_words(threads), names.join(", ")));
         let mut running = of_format()
             .map(|entry| Running::start(entry, plan, tools, threads))
             .collect::<Result<Vec<_>>>()?;

@@ -133,3 +133,11 @@ pub struct StartRow {
     /// Seconds.
     pub seconds: Spread,
 }
+
+/// So many threads, in words.
+pub(crate) fn threads(n: u16) -> String {
+    match n {
+        1 => "1 thread".into(),
+        n => format!("{n} threads"),
+    }
+}

@@ -3,7 +3,7 @@
 use rwkvc::measure::Spread;
 use rwkvc::tables::table;
 
-use crate::report::{LoadRow, Report, SpeedRow};
+use crate::report::{LoadRow, Report, SpeedRow, StartRow, threads};
 
 /// A table in no notation yet.
 struct Table {
@@ -69,13 +69,6 @@ fn summary(r: &Report) -> String {
         text += &format!("{name}: {built}.\n");
     }
     text
-}
-
-fn threads(n: u16) -> String {
-    match n {
-        1 => "1 thread".into(),
-        n => format!("{n} threads"),
-    }
 }
 
 fn speeds(r: &Report) -> Table {
@@ -161,7 +154,7 @@ fn loads(r: &Report) -> Table {
 }
 
 fn starts(r: &Report) -> String {
-    let one = |s: &crate::report::StartRow| {
+    let one = |s: &StartRow| {
         format!(
             "{:.2} s with `{}` ({:.2}–{:.2})",
             s.seconds.median, s.backend, s.seconds.min, s.seconds.max
