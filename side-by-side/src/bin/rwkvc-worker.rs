@@ -55,6 +55,10 @@ fn main() -> Result<()> {
     let workspace = model.workspace(&options)?;
     let state = model.new_state()?;
     let load = start.elapsed();
+    // As `rwkvc run` does: the first tokens do not wait for it. It is done before the first sample, which comes after prompts
+    // that do not count.
+    let moved = model.clone();
+    std::thread::spawn(move || moved.use_huge_pages());
     let manifest = model.manifest();
     let opened = Opened {
         name: manifest.producer.clone(),
