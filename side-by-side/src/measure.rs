@@ -135,6 +135,7 @@ fn rates(
         backend: backends::find(None)?,
         target: backends::target("cpu")?,
         passes: Selection::all(),
+        tuning: None,
         fuel: None,
         programs: vec![],
         probes: false,

@@ -14,9 +14,9 @@ use rwkvc_backend_api::{Arch, Features};
 use rwkvc_runtime::{Artifact, Model, PendingFile, WorkspaceOptions};
 use serde_json::{Value, json};
 
-use super::tables::table;
 use crate::cli::{Codegen, Format, PassOptions, Tune};
 use crate::{options, output, progress};
+use rwkvc::tables::table;
 
 /// Runs the command.
 pub(crate) fn run(args: &Tune) -> Result<()> {

@@ -78,9 +78,9 @@ fn runs(bytes: impl Iterator<Item = Range<*const u8>>) -> Vec<Range<usize>> {
 /// # Safety
 /// See [`move_to_huge_pages`].
 unsafe fn move_run(run: Range<usize>) -> Option<()> {
-    let fresh = Fresh::new(run.len())?;
-    for offset in (0..run.len()).step_by(HUGE) {
-        let (from, to) = (fresh.start() + offset, run.start + offset);
+    let mut fresh = Fresh::new(run.len())?;
+    for to in run.step_by(HUGE) {
+        let from = fresh.start;
         // SAFETY: the source is mapped and not written to; the target is fresh, and no part of any other memory.
         unsafe {
             std::ptr::copy_nonoverlapping(to as *const u8, from as *mut u8, HUGE);
@@ -88,47 +88,84 @@ unsafe fn move_run(run: Range<usize>) -> Option<()> {
                 return None;
             }
         }
+        // Others may map something where the page was as soon as it is gone, so it belongs to `fresh` no more.
+        fresh.start += HUGE;
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         // SAFETY: replaces pages by others with the same bytes, at once for whoever reads them meanwhile.
-        if unsafe { libc::mremap(from as *mut _, HUGE, HUGE, flags, to as *mut libc::c_void) }
-            == libc::MAP_FAILED
-        {
+        let moved = unsafe { libc::mremap(from as *mut _, HUGE, HUGE, flags, to as *mut libc::c_void) };
+        if moved == libc::MAP_FAILED {
+            fresh.start = from;
+            // SAFETY: as above; `fresh` has the bytes still.
+            unsafe { put_back(from, to) };
             return None;
         }
     }
     Some(())
 }
 
-/// Pages of the system's own, aligned to huge ones. What was moved away is unmapped a second time, which does nothing.
+/// Gives a page its bytes back if a move that failed has unmapped it before.
+///
+/// # Safety
+/// `from` must be a mapped huge page with the bytes of `to`.
+unsafe fn put_back(from: usize, to: usize) {
+    let mut resident = vec![0u8; HUGE / page_size()];
+    // SAFETY: asks which pages are in memory, and fails if some are not mapped.
+    let is_mapped = unsafe { libc::mincore(to as *mut _, HUGE, resident.as_mut_ptr()) } == 0;
+    if is_mapped {
+        return;
+    }
+    let (both, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+    );
+    // SAFETY: nothing else was mapped here since, as far as can be known, and the bytes become what they were.
+    unsafe {
+        if libc::mmap(to as *mut _, HUGE, both, flags, -1, 0) != libc::MAP_FAILED {
+            std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, HUGE);
+        }
+    }
+}
+
+/// Huge pages of the system's own that were not moved away yet.
 struct Fresh {
-    start: NonNull<u8>,
-    len: usize,
+    start: usize,
+    end: usize,
 }
 
 impl Fresh {
     fn new(len: usize) -> Option<Self> {
-        let len = len.checked_add(HUGE)?;
+        let room = len.checked_add(HUGE)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let (null, both) = (std::ptr::null_mut(), libc::PROT_READ | libc::PROT_WRITE);
         // SAFETY: asks for new pages at an address of the system's choice.
-        let start = unsafe { libc::mmap(null, len, both, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
+        let first = unsafe { libc::mmap(null, room, both, flags, -1, 0) };
+        if first == libc::MAP_FAILED {
             return None;
         }
-        let start = NonNull::new(start.cast::<u8>())?;
-        super::prefer_huge_pages(start, len);
-        Some(Fresh { start, len })
-    }
-
-    fn start(&self) -> usize {
-        (self.start.as_ptr() as usize).next_multiple_of(HUGE)
+        let (first, last) = (first as usize, first as usize + room);
+        let start = first.next_multiple_of(HUGE);
+        let end = start + len;
+        // What is before and after whole huge pages is given back.
+        drop(Fresh {
+            start: first,
+            end: start,
+        });
+        drop(Fresh {
+            start: end,
+            end: last,
+        });
+        let fresh = Fresh { start, end };
+        super::prefer_huge_pages(NonNull::new(fresh.start as *mut u8)?, len);
+        Some(fresh)
     }
 }
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new`.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        if self.start < self.end {
+            // SAFETY: mapped in `new`, and not given away.
+            unsafe { libc::munmap(self.start as *mut _, self.end - self.start) };
+        }
     }
 }
 
@@ -182,6 +219,12 @@ mod tests {
         // A reader goes on meanwhile, as steps do.
         std::thread::scope(|scope| {
             scope.spawn(|| (0..4).for_each(|_| assert!(map[..] == bytes[..])));
+            // Others get memory where pages were moved away, and keep it.
+            scope.spawn(|| {
+                let buffer = |_| crate::Buffer::copy_of(&bytes[..HUGE]).expect("memory");
+                let buffers: Vec<crate::Buffer> = (0..40).map(buffer).collect();
+                assert!(buffers.iter().all(|buffer| buffer.bytes() == &bytes[..HUGE]));
+            });
             for _ in 0..2 {
                 // SAFETY: the mapping is of a file that nobody writes to.
                 let moved = unsafe { move_to_huge_pages([&map[..HUGE * 2], &map[HUGE * 2..]].into_iter()) };
