@@ -212,18 +212,19 @@ impl<'l, 'o> Checkpoint<'l, 'o> {
     }
 
     fn plan(&mut self, key: Key) -> Result<Plan> {
+        // What the plan is for, also to those that use it next.
+        let (tuning, kind) = key;
+        self.options.programs = vec![kind];
+        self.options.tuning = tuning;
         if let Some((_, plan)) = self.planned.take_if(|(known, _)| *known == key) {
             return Ok(plan);
         }
-        let (tuning, kind) = key;
-        self.options.programs = vec![kind];
         if !self.graphs.iter().any(|(known, _)| *known == kind) {
             let graph = graph(&self.model, kind, self.options)?;
             self.graphs.push((kind, graph));
         }
         let known = self.graphs.iter().find(|(known, _)| *known == kind);
         let (_, graph) = known.context("there is no graph")?;
-        self.options.tuning = tuning;
         plan_graphs(&self.model, std::slice::from_ref(graph), self.options)
     }
 
