@@ -74,6 +74,22 @@ impl Manifest {
         Ok(())
     }
 
+    /// Of each weight, whether some launch reads all of it: not of tables, of which a token needs a row.
+    pub(crate) fn weights_read_whole(&self) -> Vec<bool> {
+        let mut whole = vec![false; self.weights.len()];
+        for launch in self.programs.iter().flat_map(|program| &program.launches) {
+            let weights = launch.args.iter().filter_map(|arg| match *arg {
+                Arg::Weight(i) => Some(i),
+                _ => None,
+            });
+            let bytes: u64 = weights.clone().map(|i| self.weights[i].bytes).sum();
+            if launch.weight_bytes >= bytes {
+                weights.for_each(|i| whole[i] = true);
+            }
+        }
+        whole
+    }
+
     /// f32 values in a state.
     pub fn state_len(&self) -> u64 {
         let end = |slot: &StateSlot| slot.elements().and_then(|n| n.checked_add(slot.offset));

@@ -156,17 +156,14 @@ impl Model {
     }
 
     /// Moves weights that are mapped from a file into huge pages, where steps read them some percent faster, and returns how
-    /// many bytes that were. Takes about a third of a second for each gigabyte; steps may run meanwhile. The memory in use
+    /// many bytes that were. Tables, of which a step reads a row, stay in the file. Takes about a third of a second for each gigabyte; steps may run meanwhile. The memory in use
     /// stays the same, but is not shared with other processes any more, and the system cannot drop it when it is short of
     /// memory. So nothing is done where this would take more than half of the memory that is free, or where the system has
     /// no huge pages. Linux only.
     pub fn use_huge_pages(&self) -> u64 {
-        let mapped = self
-            .0
-            .weights
-            .iter()
-            .filter(|w| w.is_mapped())
-            .filter_map(WeightData::bytes);
+        let weights = self.0.weights.iter().zip(self.0.manifest.weights_read_whole());
+        let mapped = weights.filter(|(weight, is_read)| *is_read && weight.is_mapped());
+        let mapped = mapped.filter_map(|(weight, _)| weight.bytes());
         // SAFETY: `WeightData` says that these are mappings of files that nobody writes to, and `self` keeps them.
         unsafe { crate::memory::move_to_huge_pages(mapped) }
     }

@@ -25,11 +25,22 @@ impl Rows<'_, '_> {
         (self.first.clone() + output) * self.m.inputs
     }
 
-    /// Rows of a vector of outputs. Where there are no more, the last one stands in for those that are missing.
-    fn rows(&self, vector: i64) -> Vec<Affine> {
+    /// Runs `body(builder, first output, rows)` for each vector of outputs. Where there are no more, the last row stands in for
+    /// those that are missing.
+    fn for_vectors(&self, b: &mut Builder, body: &dyn Fn(&mut Builder, Affine, &[Affine])) {
         let lanes = i64::from(self.lanes);
-        let outputs = (0..lanes).map(|lane| (vector * lanes + lane).min(self.outputs - 1));
-        outputs.map(|output| self.row(output.into())).collect()
+        let (whole, rest) = (self.outputs / lanes, self.outputs % lanes);
+        let run = |b: &mut Builder, first: Affine, count: i64| {
+            let outputs = (0..lanes).map(|lane| first.clone() + lane.min(count - 1));
+            let rows: Vec<Affine> = outputs.map(|output| self.row(output)).collect();
+            body(b, first.clone(), &rows);
+        };
+        if whole > 0 {
+            b.serial("vector", 0, whole, |b, vector| run(b, at(vector, lanes), lanes));
+        }
+        if rest > 0 {
+            run(b, Affine::from(whole * lanes), rest);
+        }
     }
 
     /// Whether two bf16 next to each other can be read as one word: their positions are even.
@@ -71,19 +82,17 @@ impl Rows<'_, '_> {
 
 impl Weights for Rows<'_, '_> {
     fn spread(&self, b: &mut Builder, panel: Buf, k: Reg, depth: Reg) {
-        let lanes = i64::from(self.lanes);
         let step = self.step(b);
         let by = b.index(step);
         let whole = b.binary(Binary::Div, depth, by);
         b.serial("inputs", 0, whole, |b, c| {
             let first = at(c, step);
-            for v in 0..self.part / lanes {
-                let rows = self.rows(v);
-                let transposed = self.transposed(b, &rows, &(Affine::from(k) + first.clone()));
+            self.for_vectors(b, &|b, column, rows| {
+                let transposed = self.transposed(b, rows, &(Affine::from(k) + first.clone()));
                 for (i, outputs) in (0..).zip(transposed) {
-                    b.store(panel, (first.clone() + i) * self.part + v * lanes, outputs);
+                    b.store(panel, (first.clone() + i) * self.part + column.clone(), outputs);
                 }
-            }
+            });
         });
         if self.m.inputs % step == 0 {
             return;
