@@ -233,7 +233,8 @@ fn many_tokens(s: &mut Scope<'_>, members: &[Buffers<'_>], n_rows: Extent) {
                     });
                 };
                 let many = |b: &mut Builder| {
-                    let part = part(m);
+                    let lanes = i64::from(features.f32_lanes);
+                    let part = (outputs + lanes - 1) / lanes * lanes;
                     let rows = Rows {
                         m,
                         first: first.clone(),
