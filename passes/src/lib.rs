@@ -17,6 +17,7 @@ mod fuse_token_shift;
 mod fuse_wkv7;
 mod matching;
 mod merge_projections;
+pub mod narrow_activations;
 pub mod pipeline;
 pub mod plan;
 mod projection;

@@ -2,10 +2,11 @@
 
 use rwkvc_ir::graph::{Graph, GraphError};
 
+use crate::narrow_activations::Activations;
 use crate::quantize::Formats;
 use crate::{
-    cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections, quantize,
-    skip_zero_activations,
+    cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections,
+    narrow_activations, quantize, skip_zero_activations,
 };
 
 /// A rewrite of a graph that leaves its meaning alone.
@@ -16,7 +17,7 @@ pub struct Pass {
     pub summary: &'static str,
     /// Whether it fuses ops; *unfused* means: without these.
     pub fuses: bool,
-    run: fn(&mut Graph, &Formats, &mut Fuel) -> Result<(), GraphError>,
+    run: fn(&mut Graph, &Settings, &mut Fuel) -> Result<(), GraphError>,
 }
 
 /// All passes, in the order that they run.
@@ -85,7 +86,13 @@ pub const STANDARD: &[Pass] = &[
         name: "quantize",
         summary: "store matrices in the formats of --weights and multiply in integers: linear(x, w) → linear(quantize(x), quantize(w))",
         fuses: false,
-        run: quantize::run,
+        run: |graph, settings, fuel| quantize::run(graph, &settings.formats, fuel),
+    },
+    Pass {
+        name: "narrow-activations",
+        summary: "of many tokens, multiply what --activations says with bf16 matrices: linear(x, w) → linear(to_bf16(x), w)",
+        fuses: false,
+        run: |graph, settings, fuel| narrow_activations::run(graph, settings.activations, fuel),
     },
     Pass {
         name: "dce",
@@ -127,11 +134,18 @@ impl Fuel {
     }
 }
 
+/// What passes are told.
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    formats: Formats,
+    activations: Activations,
+}
+
 /// Which passes to run.
 #[derive(Clone, Debug)]
 pub struct Selection {
     names: Vec<&'static str>,
-    formats: Formats,
+    settings: Settings,
 }
 
 /// A pass name that does not exist.
@@ -147,7 +161,7 @@ impl Selection {
     pub fn all() -> Self {
         Selection {
             names: STANDARD.iter().map(|p| p.name).collect(),
-            formats: Formats::default(),
+            settings: Settings::default(),
         }
     }
 
@@ -155,7 +169,7 @@ impl Selection {
     pub fn unfused() -> Self {
         Selection {
             names: STANDARD.iter().filter(|p| !p.fuses).map(|p| p.name).collect(),
-            formats: Formats::default(),
+            settings: Settings::default(),
         }
     }
 
@@ -171,7 +185,7 @@ impl Selection {
                 .map(|p| p.name)
                 .filter(|n| known.contains(n))
                 .collect(),
-            formats: Formats::default(),
+            settings: Settings::default(),
         })
     }
 
@@ -188,13 +202,32 @@ impl Selection {
     /// This selection with formats of weights for the pass `quantize`.
     #[must_use]
     pub fn with_formats(mut self, formats: Formats) -> Self {
-        self.formats = formats;
+        self.settings.formats = formats;
         self
     }
 
     /// The formats of weights.
     pub fn formats(&self) -> &Formats {
-        &self.formats
+        &self.settings.formats
+    }
+
+    /// This selection with a format of activations for the pass `narrow-activations`.
+    #[must_use]
+    pub fn with_activations(mut self, activations: Activations) -> Self {
+        self.settings.activations = activations;
+        self
+    }
+
+    /// The format of activations in products of many tokens.
+    pub fn activations(&self) -> Activations {
+        self.settings.activations
+    }
+
+    /// This selection with the formats of another.
+    #[must_use]
+    pub fn with_formats_of(mut self, other: &Selection) -> Self {
+        self.settings = other.settings.clone();
+        self
     }
 
     /// The names, in order.
@@ -239,7 +272,7 @@ pub fn run(
     for pass in STANDARD.iter().filter(|p| selection.names.contains(&p.name)) {
         let before = current.clone().into_inner();
         let mut graph = before.clone();
-        (pass.run)(&mut graph, &selection.formats, fuel).map_err(|source| PassError {
+        (pass.run)(&mut graph, &selection.settings, fuel).map_err(|source| PassError {
             pass: pass.name,
             before: before.to_string(),
             source: source.into(),

@@ -343,15 +343,18 @@ impl Planner<'_> {
             reason,
         };
         self.state(graph).map_err(fail)?;
+        if let Some((name, _)) = graph.outputs().iter().find(|(_, v)| is_narrow(graph, *v)) {
+            return Err(fail(format!("output `{name}` is rounded to bf16, expected f32")));
+        }
 
         let joined = Joined::all(graph, self.features);
         let mut steps = vec![];
         for node in graph.topological() {
-            if joined.iter().any(|j| j.norm == node) {
-                continue;
-            }
-            let is_alias = matches!(graph.op(node), Op::Reshape(_) | Op::Input(_));
-            if is_alias || graph.is_constant(graph.value(node, 0)) {
+            if joined.iter().any(|j| j.norm == node)
+                || matches!(graph.op(node), Op::Input(_))
+                || viewed(graph, graph.value(node, 0)).is_some()
+                || graph.is_constant(graph.value(node, 0))
+            {
                 continue;
             }
             let mut step = Step::new(graph, node, &joined);
@@ -521,7 +524,7 @@ impl Planner<'_> {
                     let tokens = shape.max_tokens as i64;
                     let bytes = match tensor.quantized {
                         Some(_) => Part::Codes.place(tensor.len(), tokens).1,
-                        None => tensor.len().at(tokens) as u64 * 4,
+                        None => tensor.len().at(tokens) as u64 * tensor.dtype.size() as u64,
                     };
                     place.insert(Place::Arena(arena.take(bytes)));
                 }
@@ -768,12 +771,47 @@ fn part_of(place: Place, part: Part, tensor: &Tensor, shape: &Shape<'_>) -> Plac
     }
 }
 
-/// The value whose buffer a value is: reshapes are views.
+/// The value whose buffer a value is.
 fn root(graph: &Graph, mut value: Value) -> Value {
-    while matches!(graph.op(value.node), Op::Reshape(_)) && !graph.is_constant(value) {
-        value = graph.operands(value.node)[0];
+    while !graph.is_constant(value)
+        && let Some(viewed) = viewed(graph, value)
+    {
+        value = viewed;
     }
     value
+}
+
+/// The operand of which a value is another view: of a reshape, and of a rounding that is done where the operand is stored.
+fn viewed(graph: &Graph, value: Value) -> Option<Value> {
+    match graph.op(value.node) {
+        Op::Reshape(_) => Some(graph.operands(value.node)[0]),
+        Op::ToBf16(_) => Some(graph.operands(value.node)[0]).filter(|&x| is_stored_as_bf16(graph, x)),
+        _ => None,
+    }
+}
+
+/// Whether a value is computed and is bf16.
+fn is_narrow(graph: &Graph, value: Value) -> bool {
+    !graph.is_constant(value) && graph.ty(value).dtype == DType::BF16
+}
+
+/// Whether the buffer of an f32 value has its elements as bf16: it is computed here, and read in no other form.
+fn is_stored_as_bf16(graph: &Graph, mut value: Value) -> bool {
+    fn is_read_as_bf16(graph: &Graph, value: Value) -> bool {
+        let users = graph.users(value);
+        let is_output = graph.outputs().iter().any(|(_, output)| *output == value);
+        let mut reads = users.iter().map(|&(user, _)| match graph.op(user) {
+            Op::ToBf16(_) => true,
+            Op::Reshape(_) => is_read_as_bf16(graph, graph.value(user, 0)),
+            _ => false,
+        });
+        !is_output && !users.is_empty() && reads.all(|r| r)
+    }
+    while matches!(graph.op(value.node), Op::Reshape(_)) {
+        value = graph.operands(value.node)[0];
+    }
+    let is_computed = !matches!(graph.op(value.node), Op::Input(_)) && !graph.is_constant(value);
+    is_computed && graph.ty(value).dtype == DType::F32 && is_read_as_bf16(graph, value)
 }
 
 /// The shape of a value for a schedule. Tokens of one state and members of a batch are both counted in `T`.
@@ -796,6 +834,8 @@ fn tensor(graph: &Graph, value: Value) -> Result<Tensor, String> {
     };
     let dtype = if is_weight && !keeps_format(graph, value) {
         DType::F32
+    } else if is_stored_as_bf16(graph, value) {
+        DType::BF16
     } else {
         ty.dtype
     };

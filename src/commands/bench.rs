@@ -219,7 +219,7 @@ fn selections(args: &Bench, formats: Formats) -> Result<Vec<(String, Selection)>
     }
     let selection = |name: &String| match (name.as_str(), name.strip_prefix("no-")) {
         ("fused" | UNTUNED, _) => Ok(base.clone()),
-        ("unfused", _) => Ok(Selection::unfused().with_formats(base.formats().clone())),
+        ("unfused", _) => Ok(Selection::unfused().with_formats_of(&base)),
         ("stored" | "int8" | "int4", _) => Ok(base.clone().with_formats(name.parse()?)),
         (_, Some(pass)) => Ok(base.clone().without(&[pass])?),
         _ => bail!(

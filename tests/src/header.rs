@@ -11,6 +11,7 @@
 //! | `; test WHAT` | what to do: `passes NAME, NAME` or `run` |
 //! | `; fuel N` | at most so many rewrites |
 //! | `; weights FORMATS` | what the pass `quantize` makes of matrices |
+//! | `; activations FORMAT` | what the pass `narrow-activations` makes of activations |
 //! | `; unchanged` | the passes must leave the graph as it is |
 //! | `; tolerance T` | how far results may be from the reference |
 //! | `; sizes A=1 B=40` | read the text with `$A` and `$B` replaced; each such line is a test |
@@ -19,6 +20,7 @@
 
 use std::path::Path;
 
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
 
 use crate::tolerance::Tolerance;
@@ -34,6 +36,8 @@ pub struct FileTest {
     pub fuel: Option<u64>,
     /// The formats of matrices.
     pub weights: Formats,
+    /// The format of activations in products of many tokens.
+    pub activations: Activations,
     /// Whether nothing may happen.
     pub unchanged: bool,
     /// How far results may be from the reference.
@@ -91,6 +95,9 @@ impl FileTest {
                 "test" => file.test = argument.into(),
                 "fuel" => file.fuel = Some(argument.parse().map_err(|e| format!("fuel: {e}"))?),
                 "weights" => file.weights = argument.parse().map_err(|e| format!("weights: {e}"))?,
+                "activations" => {
+                    file.activations = argument.parse().map_err(|e| format!("activations: {e}"))?;
+                }
                 "unchanged" => file.unchanged = true,
                 "tolerance" => file.tolerance = Some(argument.parse()?),
                 "sizes" => {

@@ -21,6 +21,8 @@ pub(super) fn function(op: &Op) -> Option<(&'static str, Function<'static>)> {
         Op::Tanh(_) => ("tanh", &|b, x| math::tanh(b, x[0])),
         Op::Sigmoid(_) => ("sigmoid", &|b, x| math::sigmoid(b, x[0])),
         Op::Relu(_) => ("relu", &|b, x| math::relu(b, x[0])),
+        // Stores round to the format of the result.
+        Op::ToBf16(_) => ("to_bf16", &|_, x| x[0]),
         _ => return None,
     })
 }

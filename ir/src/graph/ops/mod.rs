@@ -5,7 +5,7 @@
 //! file says which types the op takes and gives (`infer`), and what it computes: a `core` op is evaluated, a `fused` op
 //! is decomposed into core ops.
 //!
-//! Operands of arithmetic may have any float format, and results are f32. Element by element, shapes broadcast as in
+//! Operands of arithmetic may have any float format, and results are f32 unless the op says otherwise. Element by element, shapes broadcast as in
 //! NumPy: aligned at the last axis, an axis of 1 is repeated. "Row" means the last axis.
 
 mod attributes;
@@ -34,6 +34,7 @@ mod sigmoid;
 mod sub;
 mod sum;
 mod tanh;
+mod to_bf16;
 mod token_shift;
 mod transpose;
 mod wkv7;
@@ -290,6 +291,9 @@ ops! {
         /// Whether groups run down the columns of a matrix instead.
         columns: bool,
     } (x[n]) -> (y[n]);
+
+    /// The nearest bf16, ties to even, element by element: what activations are for matrix units.
+    core to_bf16::ToBf16 {} (x) -> (y);
 
     /// `x + y`, element by element.
     core add::Add {} (x, y) -> (z);
