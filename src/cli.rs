@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
 
 /// The whole command line.
@@ -116,6 +117,10 @@ pub(crate) struct PassOptions {
     /// emb, head, att, ffn and lora
     #[arg(long, value_name = "FORMATS")]
     pub(crate) weights: Option<Formats>,
+    /// What a GPU's matrix units multiply with bf16 matrices, for more than one token: `f32` (activations as they are) or
+    /// `bf16` (rounded: a third of the work, and slightly other results). Default: f32
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) activations: Option<Activations>,
     /// Stop rewriting after N rewrites: bisects a miscompilation
     #[arg(long, value_name = "N")]
     pub(crate) fuel: Option<u64>,
@@ -346,8 +351,8 @@ pub(crate) struct Verify {
 pub(crate) struct Bench {
     /// The checkpoint, or a file that was compiled for GPUs
     pub(crate) model: PathBuf,
-    /// What to compare: `fused`, `unfused`, `no-PASS` for all but one pass, `untuned` for schedules that were not measured,
-    /// or weights as `stored`, `int8` or `int4`. Default: fused,unfused
+    /// What to compare: `fused`, `unfused`, `no-PASS` for all but one pass; `untuned` for schedules that were not measured,
+    /// `stored`, `int8` or `int4` for other weights, `bf16-activations` for other activations. Default: fused,unfused
     #[arg(long, value_delimiter = ',', value_name = "VARIANTS")]
     pub(crate) compare: Option<Vec<String>>,
     /// Also switch off each fusion alone

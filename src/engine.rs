@@ -8,6 +8,7 @@ use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::{Model, ModelError};
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, Verified, verify};
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{self, Fuel, Selection};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{Driver, GpuModel, GpuSession, Mode, Sampling};
@@ -264,14 +265,17 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// A fresh state, for the equations as they are, or with matrices in other formats.
-    pub fn new(model: Arc<Model>, formats: &Formats) -> Result<Self> {
+    /// A fresh state, for the equations as they are, or with matrices and activations in other formats. Activations are
+    /// rounded for one token as for many.
+    pub fn new(model: Arc<Model>, formats: &Formats, activations: Activations) -> Result<Self> {
         let graph = build(&model, Logits::All, false)?.specialise(Some(1), None);
-        let graph = match formats.are_stored() {
+        let graph = match formats.are_stored() && activations == Activations::F32 {
             true => verify(graph)?,
-            // Which activations are quantised depends on what the passes make of the graph.
+            // Which activations are quantised or rounded depends on what the passes make of the graph.
             false => {
-                let passes = Selection::all().with_formats(formats.clone());
+                let passes = Selection::all()
+                    .with_formats(formats.clone())
+                    .with_activations(activations);
                 pipeline::run(graph, &passes, &mut Fuel::new(None), &mut |_, _| {})?
             }
         };

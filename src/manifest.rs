@@ -80,6 +80,7 @@ fn model_info(model: &Model, options: &Options<'_>, bytes_per_token: u64) -> Mod
             formats if formats.are_stored() => summary.dtype.clone(),
             formats => formats.to_string(),
         },
+        activations: options.passes.activations().to_string(),
         bytes_per_token,
         fingerprint: model.fingerprint(),
     }

@@ -12,6 +12,7 @@ use rwkvc::tune::record::{self, RecordError, Subject};
 use rwkvc_backend_api::Arch;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::Graph;
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{CudaDriver, GpuModel, Mode};
@@ -43,6 +44,7 @@ pub(crate) fn open(
             bail!("`{}` was compiled without its {missing} program", path.display());
         }
         if artifact.manifest().is_for_gpus() {
+            refuse_on_gpus(threads)?;
             refuse_tuning(codegen, "schedules for GPUs are not tuned")?;
             let model = GpuModel::from_artifact(artifact, driver(gpu.device)?).with_context(opening)?;
             return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
@@ -57,18 +59,24 @@ pub(crate) fn open(
     }
     let model = checkpoint(path)?;
     if codegen.backend.as_deref() == Some(backends::EVALUATOR) {
-        if let Some(option) = codegen_option(codegen).filter(|&o| o != "--backend" && o != "--weights") {
+        let means_something = ["--backend", "--weights", "--activations"];
+        let mut given = codegen_options(codegen);
+        if let Some(option) = given.find(|option| !means_something.contains(option)) {
             bail!("the evaluator generates no code: {option} goes with another --backend");
         }
         refuse_on_processors(gpu)?;
         refuse_tuning(codegen, "the evaluator generates no code")?;
         let formats = codegen.passes.weights.clone().unwrap_or_default();
-        return Ok(Box::new(Reference::new(model, &formats)?));
+        let activations = codegen.passes.activations.unwrap_or_default();
+        check_activations(activations, &model)?;
+        return Ok(Box::new(Reference::new(model, &formats, activations)?));
     }
     let mut after = printer(&codegen.passes)?;
     let mut options = compile_options(codegen, programs, &mut after)?;
     choose_formats(codegen, &model, &mut options);
+    check_activations(options.passes.activations(), &model)?;
     if options.target.arch == Arch::Cuda {
+        refuse_on_gpus(threads)?;
         // First, so that nothing is compiled where nothing can run.
         let driver = driver(gpu.device)?;
         let model = engine::load_on_gpu(&model, &mut options, driver)?;
@@ -126,8 +134,45 @@ fn refuse_on_processors(gpu: OnGpu) -> Result<()> {
     }
 }
 
+/// Threads are those of a processor.
+fn refuse_on_gpus(threads: Threads) -> Result<()> {
+    if threads.threads.is_some() {
+        bail!("--threads is for processors, and this model runs on a GPU");
+    }
+    Ok(())
+}
+
+/// Rounded activations are multiplied with bf16 matrices only.
+pub(crate) fn check_activations(activations: Activations, model: &Model) -> Result<()> {
+    let formats = model.summary().parameters_by_dtype;
+    if activations == Activations::BF16 && !formats.iter().any(|(name, _)| name == activations.name()) {
+        let formats: Vec<&str> = formats.iter().map(|(name, _)| name.as_str()).collect();
+        bail!(
+            "--activations bf16 goes with bf16 matrices, and those of this model are {}",
+            formats.join(" and ")
+        );
+    }
+    Ok(())
+}
+
+/// Processors multiply in f32.
+pub(crate) fn refuse_narrow_on_processors(passes: &Selection) -> Result<()> {
+    if passes.activations() != Activations::F32 {
+        bail!(
+            "--activations {} is for the matrix units of GPUs: processors multiply in f32",
+            passes.activations()
+        );
+    }
+    Ok(())
+}
+
 /// An option that is given and says how to compile.
 pub(crate) fn codegen_option(codegen: &Codegen) -> Option<&'static str> {
+    codegen_options(codegen).next()
+}
+
+/// The options that are given and say how to compile.
+fn codegen_options(codegen: &Codegen) -> impl Iterator<Item = &'static str> {
     let passes = &codegen.passes;
     let given = [
         ("--passes", passes.passes.is_some()),
@@ -135,10 +180,14 @@ pub(crate) fn codegen_option(codegen: &Codegen) -> Option<&'static str> {
         ("--print-after", passes.print_after.is_some()),
         ("--fuel", passes.fuel.is_some()),
         ("--weights", passes.weights.is_some()),
+        ("--activations", passes.activations.is_some()),
         ("--target", codegen.target != "cpu"),
         ("--backend", codegen.backend.is_some()),
     ];
-    given.iter().find(|(_, given)| *given).map(|(name, _)| *name)
+    given
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| name)
 }
 
 /// What the command line says about compiling.
@@ -157,6 +206,8 @@ pub(crate) fn compile_options<'o>(
     }
     if target.arch == Arch::Cuda {
         refuse_tuning(codegen, "schedules for GPUs are not tuned")?;
+    } else {
+        refuse_narrow_on_processors(&passes)?;
     }
     Ok(Options {
         backend: backends::find(codegen.backend.as_deref())?,
@@ -260,7 +311,9 @@ pub(crate) fn selection(options: &PassOptions) -> Result<Selection> {
         },
     };
     let formats = options.weights.clone().unwrap_or_default();
-    Ok(all.without(&options.no_pass)?.with_formats(formats))
+    let activations = options.activations.unwrap_or_default();
+    let all = all.without(&options.no_pass)?;
+    Ok(all.with_formats(formats).with_activations(activations))
 }
 
 /// Prints the graph after the pass that `--print-after` names.

@@ -73,6 +73,7 @@ impl Roof {
                 ffn: 1,
                 parameters: len,
                 dtype: "f32".into(),
+                activations: "f32".into(),
                 bytes_per_token: 4 * len,
                 fingerprint: String::new(),
             },

@@ -301,12 +301,13 @@ impl Step {
         }
     }
 
-    /// The kernels.
+    /// The kernels, for up to `most` tokens of a call.
     fn schedule(
         &self,
         graph: &Graph,
         joined: &[Joined],
         features: &Features,
+        most: i64,
     ) -> Result<Vec<Scheduled>, String> {
         let tensors = |values: &[Value]| -> Result<Vec<Tensor>, String> {
             values.iter().map(|&v| tensor(graph, v)).collect()
@@ -328,9 +329,9 @@ impl Step {
                 schedule::joined(&prologue, group, &operands, &results, features)
             }
             (None, Features::Gpu(features)) if self.carries => {
-                schedule::carrying(graph.op(self.node), &operands, &results, features)
+                schedule::carrying(graph.op(self.node), &operands, &results, features, most)
             }
-            _ => schedule::schedule(graph.op(self.node), &operands, &results, features),
+            _ => schedule::schedule(graph.op(self.node), &operands, &results, features, most),
         }
     }
 }
@@ -347,6 +348,7 @@ impl Planner<'_> {
             return Err(fail(format!("output `{name}` is rounded to bf16, expected f32")));
         }
 
+        let most = shape.max_tokens as i64;
         let joined = Joined::all(graph, self.features);
         let mut steps = vec![];
         for node in graph.topological() {
@@ -358,7 +360,8 @@ impl Planner<'_> {
                 continue;
             }
             let mut step = Step::new(graph, node, &joined);
-            step.scheduled = step.schedule(graph, &joined, self.features).map_err(fail)?;
+            let scheduled = step.schedule(graph, &joined, self.features, most);
+            step.scheduled = scheduled.map_err(fail)?;
             steps.push(step);
         }
 

@@ -148,10 +148,18 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Stored format of the matrices: `bf16`, `f16` or `f32`.
     pub dtype: String,
+    /// What activations are rounded to in products of many tokens; `f32` if they are not.
+    #[serde(default = "not_rounded")]
+    pub activations: String,
     /// Bytes of weights that one decode step reads.
     pub bytes_per_token: u64,
     /// SHA-256 of the checkpoint's first MiB, length and tensor table: ties state files to a model.
     pub fingerprint: String,
+}
+
+/// Of manifests that say nothing about it.
+fn not_rounded() -> String {
+    "f32".into()
 }
 
 /// The machine that the code was compiled for.

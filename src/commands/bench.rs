@@ -15,6 +15,7 @@ use rwkvc::measure::{KernelRow, Spread, arithmetic, kernel_rows};
 use rwkvc::roof::{Roof, Roofs};
 use rwkvc::tables::table;
 use rwkvc_backend_api::Arch;
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::manifest::{Program, ProgramKind};
@@ -128,6 +129,7 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     );
     let mut variants = vec![];
     for (name, passes) in selections {
+        options::refuse_narrow_on_processors(&passes)?;
         // A tuning is for the formats that it was measured with.
         let is_tuned = name != UNTUNED && *passes.formats() == formats;
         compile.tuning = tuned.filter(|_| is_tuned).and_then(|choice| choice.tuning);
@@ -221,9 +223,11 @@ fn selections(args: &Bench, formats: Formats) -> Result<Vec<(String, Selection)>
         ("fused" | UNTUNED, _) => Ok(base.clone()),
         ("unfused", _) => Ok(Selection::unfused().with_formats_of(&base)),
         ("stored" | "int8" | "int4", _) => Ok(base.clone().with_formats(name.parse()?)),
+        ("bf16-activations", _) => Ok(base.clone().with_activations(Activations::BF16)),
         (_, Some(pass)) => Ok(base.clone().without(&[pass])?),
         _ => bail!(
-            "there is no variant `{name}`: expected fused, unfused, untuned, no-PASS, stored, int8 or int4"
+            "there is no variant `{name}`: expected fused, unfused, untuned, no-PASS, stored, int8, int4 or \
+             bf16-activations"
         ),
     };
     names.iter().map(|n| Ok((n.clone(), selection(n)?))).collect()

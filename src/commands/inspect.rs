@@ -163,6 +163,12 @@ fn artifact_text(m: &Manifest, tensors: bool) -> String {
             .collect();
         text += &format!("  schedules         {}\n", fields.join(" "));
     }
+    if m.model.activations != "f32" {
+        text += &format!(
+            "  activations       {} for more than one token\n",
+            m.model.activations
+        );
+    }
     if tensors {
         let row = |w: &rwkvc_runtime::manifest::WeightInfo| {
             vec![

@@ -389,6 +389,25 @@ fn unknown_names_are_refused_with_those_that_are_known() {
         let evaluator = ["logits", tiny(), "--tokens", "1", "--backend", "evaluator"];
         fails([&evaluator[..], &option].concat(), expected);
     }
+    for command in [
+        &["run", tiny(), "--tokens", "1"][..],
+        &["logits", tiny(), "--tokens", "1"],
+        &["eval", tiny(), "--text", tiny()],
+    ] {
+        let options = ["--target", "cuda", "--threads", "1"];
+        fails([command, &options].concat(), &["--threads is for processors"]);
+    }
+    let narrow = ["--activations", "bf16"];
+    let run = ["run", tiny(), "--tokens", "1"];
+    fails(
+        [&run[..], &narrow].concat(),
+        &["--activations bf16", "processors"],
+    );
+    let compiled = ["run", artifact(), "--tokens", "1"];
+    let expected = &["compiled already", "--activations"];
+    fails([&compiled[..], &narrow].concat(), expected);
+    let expected = &["--activations bf16", "processors"];
+    fails(["bench", tiny(), "--compare", "bf16-activations"], expected);
     fails(["verify", tiny(), "--backends", "gcc"], &["`gcc`"]);
     fails(["verify", tiny(), "--length", "0"], &["--length"]);
     fails(["bench", tiny(), "--compare", "fast"], &["`fast`", "unfused"]);

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rwkvc::backends;
 pub use rwkvc::compile::PROGRAMS;
-use rwkvc::compile::{Options, compile};
+use rwkvc::compile::{Options, compile, plan_model};
 use rwkvc::engine;
 use rwkvc::weights::weights;
 use rwkvc_backend_api::{Backend, Target, Tuning};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::Selection;
+use rwkvc_passes::plan::Plan;
 use rwkvc_runtime::ArtifactWriter;
 use rwkvc_runtime::manifest::ProgramKind;
 
@@ -55,6 +56,28 @@ pub fn fibers(kernels: &[Kernel], target: &Target) -> Option<Box<dyn Machine>> {
     }
     #[cfg(not(feature = "llvm"))]
     None
+}
+
+/// Options that compile every program for GPUs.
+pub fn on_gpus<T>(target: &Target, passes: &Selection, f: impl FnOnce(&mut Options<'_>) -> T) -> T {
+    f(&mut Options {
+        backend: backends::all()[0],
+        target: target.clone(),
+        passes: passes.clone(),
+        tuning: None,
+        fuel: None,
+        programs: PROGRAMS.to_vec(),
+        probes: false,
+        after_pass: &mut |_, _| {},
+    })
+}
+
+/// The plan of every program of a model for GPUs.
+///
+/// # Panics
+/// If it cannot be planned.
+pub fn planned_for_gpus(model: &Model, target: &Target, passes: &Selection) -> Plan {
+    on_gpus(target, passes, |options| plan_model(model, options)).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 impl Case {

@@ -4,25 +4,32 @@
 use std::cell::Cell;
 
 use rwkvc::backends;
-use rwkvc::compile::{Options, kernels, plan_model};
+use rwkvc::compile::kernels;
 use rwkvc_backend_api::Target;
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
+use rwkvc_ir::graph::eval::eval;
+use rwkvc_ir::graph::{parse, verify};
 use rwkvc_ir::kernel::Kernel;
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{Fuel, Selection, run};
 use rwkvc_passes::plan::{Plan, Shape, plan};
 use rwkvc_runtime::manifest::ProgramKind;
-use rwkvc_tests::cases::{PROGRAMS, fibers};
+use rwkvc_tests::cases::{PROGRAMS, fibers, planned_for_gpus};
 use rwkvc_tests::fixtures::{self, Golden, open_bytes};
 use rwkvc_tests::interpret::{Call, Evaluator, Interpreter, Machine};
 use rwkvc_tests::numbers::{difference, largest};
 use rwkvc_tests::random::{self, Extras, Random};
 use rwkvc_tests::reference::{Expected, evaluate};
+use rwkvc_tests::values::Values;
 
 /// Largest difference of a logit or a part of the state, relative to the largest value of its tensor, or to 1.
 const TOLERANCE: f64 = 3e-6;
+
+/// The same where activations are rounded, which is to be seen.
+const ROUNDED: f64 = 5e-3;
 
 /// Largest difference of a logit of the demo from its float64 golden.
 const LOGITS: f64 = 2e-5;
@@ -36,17 +43,7 @@ fn variants() -> [(&'static str, Selection); 2] {
 }
 
 fn planned(model: &Model, passes: &Selection) -> Plan {
-    let mut options = Options {
-        backend: backends::all()[0],
-        target: target(),
-        passes: passes.clone(),
-        tuning: None,
-        fuel: None,
-        programs: PROGRAMS.to_vec(),
-        probes: false,
-        after_pass: &mut |_, _| {},
-    };
-    plan_model(model, &mut options).unwrap_or_else(|e| panic!("{e:#}"))
+    planned_for_gpus(model, &target(), passes)
 }
 
 /// The plan of one token of each of up to `states` states.
@@ -256,21 +253,80 @@ fn prompts_of_many_tokens() {
         zero_share: None,
     };
     let model = open_bytes(&random::file(&sizes));
-    let passes = Selection::all();
-    let plan = planned(&model, &passes);
-    let all = kernels(&plan);
-    assert!(all.iter().any(|k| k.to_string().contains(" mma.bf16 ")));
-    let machine = Both::new(&all, 0);
-    for count in [8, 9, 32, 33, 64, 65, 577] {
-        let tokens = Random(count as u64).tokens(count, sizes.vocab);
-        let expected = evaluate(&model, &tokens);
-        // The evaluator takes its time, so it looks at the ends only.
-        machine.both.set(if count <= 9 || count == 65 { 30 } else { 0 });
-        let mut prefill = Run::new(&plan, &model, &machine);
-        let last = prefill.call(ProgramKind::Prefill, &tokens);
-        let what = format!("{count} tokens");
-        check(&what, &last, &expected.logits[(count - 1) * sizes.vocab..]);
-        check_state(&what, &prefill, &expected);
+    for activations in Activations::ALL {
+        let passes = Selection::all().with_activations(activations);
+        let plan = planned(&model, &passes);
+        let all = kernels(&plan);
+        assert!(all.iter().any(|k| k.to_string().contains(" mma.bf16 ")));
+        let machine = Both::new(&all, 0);
+        for count in [8, 9, 32, 33, 64, 65, 577] {
+            let tokens = Random(count as u64).tokens(count, sizes.vocab);
+            // The evaluator takes its time, so it looks at the ends only, and at the first product of the longest prompt.
+            machine.both.set(match count {
+                577 => 3,
+                8 | 9 | 65 => 30,
+                _ => 0,
+            });
+            let mut prefill = Run::new(&plan, &model, &machine);
+            let last = prefill.call(ProgramKind::Prefill, &tokens);
+            let what = format!("{count} tokens, {activations}");
+            let expected = evaluate(&model, &tokens);
+            let exact = &expected.logits[(count - 1) * sizes.vocab..];
+            if activations == Activations::F32 {
+                check(&what, &last, exact);
+                check_state(&what, &prefill, &expected);
+            } else {
+                let found = difference(&last, exact) / largest(exact);
+                let bounds = TOLERANCE..ROUNDED;
+                assert!(
+                    bounds.contains(&found),
+                    "{what} differ by {found:e} of the largest"
+                );
+            }
+        }
+    }
+}
+
+/// Products of many tokens with rounded activations, each by the tiles that it has: what the graph says of the very numbers.
+#[test]
+fn products_of_rounded_activations() {
+    let graph = parse(
+        "func @f(%tokens: i32[1,T]) -> (logits: %a, b: %b) {
+           %table = param \"table\" : f32[7,96]
+           %residual = param \"residual\" : f32[9,136]
+           %bias = param \"bias\" : f32[136]
+           %w = param \"w\" : bf16[136,96]
+           %v = param \"v\" : bf16[256,96]
+           %x = embed %table, %tokens : f32[1,T,96]
+           %y = embed %residual, %tokens : f32[1,T,136]
+           %r = to_bf16 %x : bf16[1,T,96]
+           %a, %b = linear_group %r, %w, %bias, %y, %r, %v {members=[bias+tanh+residual, relu2]} : f32[1,T,136], f32[1,T,256]
+         }",
+    );
+    let graph = verify(graph.unwrap_or_else(|e| panic!("{e}"))).expect("a graph");
+    for most in [64, 256, 600] {
+        let shape = Shape {
+            name: "step",
+            graph: &graph,
+            max_tokens: most,
+        };
+        let plan = plan(&[shape], &backends::all()[0].features(&target())).unwrap_or_else(|e| panic!("{e}"));
+        let machine = Both::new(&kernels(&plan), 0);
+        for count in [33, 65, 512, 513, 600].into_iter().filter(|&n| n <= most) {
+            let values = Values::random(&graph, 1, count, count as u64);
+            let expected = eval(&graph, &values.bindings()).expect("the graph evaluates");
+            let tokens = values.inputs[0].1.values().iter().map(|&t| t as u32);
+            let mut run = Interpreter::new(&plan, &values.params).unwrap_or_else(|e| panic!("{e}"));
+            run.call(0, &tokens.collect::<Vec<_>>(), &machine)
+                .unwrap_or_else(|e| panic!("{count} tokens: {e}"));
+            for ((name, found), (_, expected)) in run.outputs(0).iter().zip(&expected) {
+                check(
+                    &format!("{name} of {count} of {most} tokens"),
+                    found,
+                    expected.values(),
+                );
+            }
+        }
     }
 }
 

@@ -6,15 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rwkvc::backends;
-use rwkvc::compile::{Options, PROGRAMS, kernels, plan_model};
+use rwkvc::compile::kernels;
 use rwkvc_backend_api::{Arch, Target};
 use rwkvc_frontend::generate::GenerateOptions;
-use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::Plan;
 use rwkvc_runtime::gpu::WALK;
+use rwkvc_tests::cases::planned_for_gpus;
 use rwkvc_tests::{fixtures, random};
+
+/// What is said of a kernel that keeps everything in registers.
+const NO_SPILLS: &str = "0 bytes spill stores, 0 bytes spill loads";
 
 /// The assembler: `PTXAS`, or what `scripts/setup` installed. Another version would take other registers.
 fn assembler() -> Option<PathBuf> {
@@ -30,20 +34,6 @@ fn levels() -> Vec<(String, Target)> {
     let mut levels = Target::levels();
     levels.retain(|(_, target)| target.arch == Arch::Cuda);
     levels
-}
-
-fn planned(model: &Model, target: &Target, passes: Selection) -> Plan {
-    let mut options = Options {
-        backend: backends::all()[0],
-        target: target.clone(),
-        passes,
-        tuning: None,
-        fuel: None,
-        programs: PROGRAMS.to_vec(),
-        probes: false,
-        after_pass: &mut |_, _| {},
-    };
-    plan_model(model, &mut options).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 /// The name of the file of machine code.
@@ -137,10 +127,7 @@ fn check_decode(plan: &Plan, found: &[String]) {
     let launches = &plan.programs[0].launches;
     let step = launches.iter().map(|launch| &found[launch.kernel]);
     for line in step.chain(found.last()) {
-        assert!(
-            line.ends_with("0 bytes spill stores, 0 bytes spill loads"),
-            "{line}"
-        );
+        assert!(line.ends_with(NO_SPILLS), "{line}");
     }
 }
 
@@ -160,16 +147,28 @@ fn every_target_assembles_without_spills() {
     }));
     for (name, target) in levels() {
         for (variant, passes) in [("fused", Selection::all()), ("unfused", Selection::unfused())] {
-            let plan = planned(&demo, &target, passes.clone());
+            let plan = planned_for_gpus(&demo, &target, &passes);
             let folder = tempfile::tempdir().expect("a folder");
             let found = assemble(&ptxas, &kernels(&plan), &target, folder.path());
             check_decode(&plan, &found);
             if (name.as_str(), variant) == ("cuda:sm_90", "fused") {
-                let plan = planned(&large, &target, passes);
-                let large = assemble(&ptxas, &kernels(&plan), &target, folder.path());
-                check_decode(&plan, &large);
+                let plan = planned_for_gpus(&large, &target, &passes);
+                let exact = assemble(&ptxas, &kernels(&plan), &target, folder.path());
+                check_decode(&plan, &exact);
                 check_in_flight(&plan, &disassemble(&ptxas, &folder.path().join(OBJECT)));
-                let text = format!("demo\n{}\n\n1.5B\n{}", found.join("\n"), large.join("\n"));
+                let passes = passes.with_activations(Activations::BF16);
+                let plan = planned_for_gpus(&large, &target, &passes);
+                let mut narrow = assemble(&ptxas, &kernels(&plan), &target, folder.path());
+                narrow.retain(|line| !exact.contains(line));
+                // Those of wide tiles have all registers that there are.
+                let wide = narrow.iter().filter(|line| line.contains(", 49152 bytes smem"));
+                assert!(wide.clone().count() > 0 && wide.clone().all(|line| line.ends_with(NO_SPILLS)));
+                let text = format!(
+                    "demo\n{}\n\n1.5B\n{}\n\n1.5B, others with bf16 activations\n{}",
+                    found.join("\n"),
+                    exact.join("\n"),
+                    narrow.join("\n")
+                );
                 insta::assert_snapshot!("resources_of_sm_90", text);
             }
         }

@@ -9,6 +9,7 @@ use rwkvc::engine::{Engine, Reference};
 use rwkvc_frontend::checkpoint::{BlockFormat, Storage};
 use rwkvc_frontend::model::Model;
 use rwkvc_frontend::write::{Layout, Metadata, write};
+use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::tokenizer::Tokenizer;
@@ -37,7 +38,8 @@ fn logits_are_those_of_the_evaluator() {
     let tokens = &Golden::open("demo-golden.safetensors").tokens("tokens")[..40];
     for text in ["int8", "int4", "int4,head=stored,ffn=int8,lora=stored,emb=int4"] {
         let reference = |tokens: &[u32]| {
-            let mut reference = Reference::new(model.clone(), &formats(text)).expect("a reference");
+            let mut reference =
+                Reference::new(model.clone(), &formats(text), Activations::F32).expect("a reference");
             reference.prefill(tokens).expect("logits").to_vec()
         };
         let single: Vec<Vec<f32>> = tokens.iter().map(|&t| reference(&[t])).collect();

@@ -26,6 +26,10 @@ const PTX_KERNEL: u32 = 71;
 /// assembler that is told nothing takes as few registers as it can, and waits for a load before it starts the next.
 pub(crate) const BLOCKS: [u32; 2] = [3, 2];
 
+/// All shared memory, in bytes, that a block has without asking for more. One that takes it for many tokens multiplies wide tiles,
+/// with all registers that a thread can have: it is meant to be alone on its multiprocessor.
+const ALL_SHARED: i64 = 48 << 10;
+
 /// All threads of a warp.
 const WARP: u64 = 0xffff_ffff;
 
@@ -94,6 +98,18 @@ pub(crate) fn threads(kernel: &Kernel) -> Result<u32, Fault> {
     }
 }
 
+/// Bytes that the locals of a kernel take of the memory that a block shares.
+pub(crate) fn shared_bytes(kernel: &Kernel) -> i64 {
+    let shared = kernel.locals.iter().filter(|l| l.space == Space::Shared);
+    shared.map(bytes_of).sum()
+}
+
+/// Bytes that a local takes.
+pub(crate) fn bytes_of(local: &Local) -> i64 {
+    let align = i64::from(GPU_ALIGN);
+    (local.len * local.dtype.size() as i64 + align - 1) / align * align
+}
+
 /// Starts the entry of a kernel.
 pub(crate) fn start<'c>(
     kernel: &Kernel,
@@ -108,9 +124,7 @@ pub(crate) fn start<'c>(
     let threads = threads(kernel)?;
     let function = entry(&kernel.name, &types, threads, context, module, machine);
     if threads == GPU.threads {
-        let [one, many] = BLOCKS;
-        let blocks = if is_fixed(kernel) { one } else { many };
-        must_fit(function, blocks, context);
+        must_fit(function, blocks_that_must_fit(kernel), context);
     }
     for (param, i) in kernel.params.iter().zip(0..) {
         let mut attributes = vec![("noalias", 0), ("align", u64::from(GPU_ALIGN))];
@@ -186,6 +200,18 @@ pub(crate) fn entry<'c>(
     let size = context.create_string_attribute("nvvm.reqntid", &format!("{threads},1,1"));
     function.add_attribute(AttributeLoc::Function, size);
     function
+}
+
+/// How many blocks of a kernel must fit a multiprocessor.
+fn blocks_that_must_fit(kernel: &Kernel) -> u32 {
+    let [one, many] = BLOCKS;
+    if is_fixed(kernel) {
+        one
+    } else if shared_bytes(kernel) < ALL_SHARED {
+        many
+    } else {
+        1
+    }
 }
 
 /// Says how many blocks of a function must fit a multiprocessor.

@@ -22,7 +22,7 @@ use inkwell::values::{
 };
 use inkwell::{AtomicOrdering, AtomicRMWBinOp};
 use rwkvc_backend_api::{GPU, GPU_ALIGN};
-use rwkvc_ir::kernel::{Kernel, Local, Space};
+use rwkvc_ir::kernel::{Kernel, Local};
 
 use crate::emitter::{self, Fault, Start};
 use crate::form::Form;
@@ -56,7 +56,10 @@ pub(crate) fn emit<'c>(
         return Ok(());
     }
     // Parts run one after the other, so they share one memory.
-    let bytes = parts.iter().map(|(_, kernel)| shared_bytes(kernel)).max();
+    let bytes = parts
+        .iter()
+        .map(|(_, kernel)| gpu::shared_bytes(kernel).max(1))
+        .max();
     let ty = context.i8_type().array_type(bytes.unwrap_or(0) as u32);
     let shared = gpu::shared_array(&format!("{NAME}.shared"), ty, module);
     let mut functions = vec![];
@@ -67,16 +70,6 @@ pub(crate) fn emit<'c>(
     }
     let most = kernels.iter().map(|k| k.params.len()).max().unwrap_or(0) as u64;
     Walker::new(HEAD + most, context, module, machine).emit(&functions)
-}
-
-fn shared_bytes(kernel: &Kernel) -> i64 {
-    let shared = kernel.locals.iter().filter(|l| l.space == Space::Shared);
-    shared.map(bytes_of).sum::<i64>().max(1)
-}
-
-fn bytes_of(local: &Local) -> i64 {
-    let align = i64::from(GPU_ALIGN);
-    (local.len * local.dtype.size() as i64 + align - 1) / align * align
 }
 
 /// Starts `(buffers…, tokens, block)`: what one block does for a kernel.
@@ -115,7 +108,7 @@ fn part<'c>(
     let mut used = 0;
     let place = |local: &Local| {
         let at = [index.const_int(used as u64, false)];
-        used += bytes_of(local);
+        used += gpu::bytes_of(local);
         // SAFETY: an address of one type and one index is what LLVM expects.
         Ok(unsafe { b.build_gep(context.i8_type(), shared, &at, &local.name)? })
     };

@@ -200,16 +200,17 @@ fn no_schedule(op: &Op) -> String {
     format!("`{}` can only be computed of weights", op.mnemonic())
 }
 
-/// The kernels of one op, in launch order.
+/// The kernels of one op, in launch order, for up to `most` tokens of a call.
 pub(crate) fn schedule(
     op: &Op,
     operands: &[Tensor],
     results: &[Tensor],
     features: &Features,
+    most: i64,
 ) -> Result<Vec<Scheduled>, String> {
     match features {
         Features::Cpu(features) => cpu::schedule(op, operands, results, features),
-        Features::Gpu(features) => gpu::schedule(op, operands, results, false, features),
+        Features::Gpu(features) => gpu::schedule(op, operands, results, false, features, most),
     }
 }
 
@@ -219,8 +220,9 @@ pub(crate) fn carrying(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
+    most: i64,
 ) -> Result<Vec<Scheduled>, String> {
-    gpu::schedule(op, operands, results, true, features)
+    gpu::schedule(op, operands, results, true, features, most)
 }
 
 /// The kernels of a group of products on a GPU with the `norm_shift_mix` that they multiply.

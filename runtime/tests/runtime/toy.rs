@@ -102,6 +102,7 @@ pub(crate) fn manifest() -> Manifest {
             ffn: WIDTH,
             parameters: 44,
             dtype: "f32".into(),
+            activations: "f32".into(),
             bytes_per_token: 176,
             fingerprint: "0123456789abcdef".into(),
         },

@@ -99,6 +99,7 @@ pub(super) fn checkpoint(args: &Bench) -> Result<()> {
     let bar = progress::bar(selections.len() as u64, "compiling and measuring");
     let mut variants = vec![];
     for (name, passes) in selections {
+        options::check_activations(passes.activations(), &checkpoint)?;
         compile.passes = passes;
         let start = Instant::now();
         let model = engine::load_on_gpu(&checkpoint, &mut compile, Arc::clone(&driver) as Arc<dyn Driver>)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rwkvc::backends;
-use rwkvc::compile::{Options, PROGRAMS, compile, kernels};
+use rwkvc::compile::{compile, kernels};
 use rwkvc::weights::weights;
 use rwkvc_backend_api::{Listing, Target};
 use rwkvc_frontend::model::Model;
@@ -11,6 +11,7 @@ use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::gpu::GpuModel;
 
 use super::FiberDriver;
+use crate::cases::on_gpus;
 
 /// All programs of a model on a new device; `change` may change its code, which is the LLVM IR that becomes PTX.
 ///
@@ -26,17 +27,10 @@ pub fn on_fibers(
     probes: bool,
     change: impl Fn(String) -> String,
 ) -> Result<(GpuModel, Arc<FiberDriver>), String> {
-    let mut options = Options {
-        backend: backends::all()[0],
-        passes,
-        tuning: None,
-        fuel: None,
-        programs: PROGRAMS.to_vec(),
-        target: target.clone(),
-        probes,
-        after_pass: &mut |_, _| {},
-    };
-    let compiled = compile(model, &mut options).expect("it compiles");
+    let compiled = on_gpus(target, &passes, |options| {
+        options.probes = probes;
+        compile(model, options).expect("it compiles")
+    });
     let listing = backends::all()[0].listing(&kernels(&compiled.plan), target, Listing::Llvm);
     let code = change(listing.expect("a listing")).into_bytes();
     let weights = weights(model, &compiled.plan).expect("weights");

@@ -20,22 +20,23 @@ const IN_FLIGHT: i64 = 8;
 /// Tokens that share one reading of a row.
 const TOKENS: i64 = 4;
 
-/// `y = activation(W x + bias) * scale + residual` for each member, in one launch. One that `carries` takes its last but one operand
-/// to the place of its last one besides; it has one row.
+/// `y = activation(W x + bias) * scale + residual` for each member, in one launch, for up to `most` tokens. One that `carries` takes
+/// its last but one operand to the place of its last one besides; it has one row.
 pub(super) fn linear_group(
     members: &[Member],
     operands: &[Tensor],
     results: &[Tensor],
     carries: bool,
     features: &GpuFeatures,
+    most: i64,
 ) -> Vec<Scheduled> {
     if skip::is_skipping(members) {
-        return skip::linear_group(members, operands, results, carries, features);
+        return skip::linear_group(members, operands, results, carries, features, most);
     }
     let rows = operands[0].rows();
     let (mut s, all) = group::open(members, operands, results, features, None, 1);
     if rows != Extent::fixed(1) && matrix::fits(&all, &s.b, features) {
-        return matrix::linear_group(members, operands, results, features);
+        return matrix::linear_group(members, operands, results, features, most);
     }
     let carried = carries.then(|| Carried::open(&mut s, operands));
     let (threads, warp) = (i64::from(features.threads), i64::from(features.warp));

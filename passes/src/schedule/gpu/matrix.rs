@@ -1,7 +1,7 @@
 //! Products of bf16 matrices with the activations of many tokens, on the GPU's units for products of small matrices.
 //!
-//! An f32 is the sum of three bf16, exactly: its upper eight bits, those of what is left, and the rest. Each of the three is
-//! multiplied by the weights, so products are as exact as in f32.
+//! Activations that are bf16 are multiplied as they are. An f32 is the sum of three bf16, exactly: its upper eight bits, those of
+//! what is left, and the rest. Each of the three is multiplied by the weights, so products are as exact as in f32.
 //!
 //! The order of the inputs does not matter in a sum, as long as both factors agree. So a thread takes eight consecutive inputs
 //! of a row, 16 bytes of weights, for what the unit calls inputs `2q`, `2q + 1`, `2q + 8` and `2q + 9` of two products:
@@ -9,10 +9,11 @@
 //!
 //! ```text
 //! few tokens:  a block has 16 outputs, its warps share the inputs out among themselves and add up at the end
-//! many tokens: a block has 128 outputs × 64 tokens at a time, a warp 32 × 32 of them; inputs pass through shared memory
+//! many tokens: a block has 128 outputs × 64 or 256 tokens at a time; inputs pass through shared memory
 //! ```
 
 mod stored;
+mod tile;
 
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Member;
@@ -25,6 +26,7 @@ use super::block::{Threads, clamped, parts, where_inside, within};
 use super::skip::{self, is_skipping};
 use super::{GpuFeatures, Scheduled, Tensor, at};
 use stored::Stored;
+use tile::Tile;
 
 /// Rows of A: outputs of a product of the unit.
 const M: i64 = 16;
@@ -45,46 +47,36 @@ const IN_FLIGHT: i64 = 4;
 /// The most products of `N` tokens and `K` inputs that are written out one after the other.
 const WRITTEN_OUT: i64 = 16;
 
-/// Outputs of a block for many tokens, and tokens at a time.
-const TILE: (i64, i64) = (128, 64);
-/// Outputs and tokens of a warp.
-const WARP_TILE: (i64, i64) = (32, 32);
+/// Outputs of a block for many tokens.
+const OUTPUTS: i64 = 128;
 /// Blocks that share the tokens of the same outputs: as many as there are blocks of `M` outputs in a tile.
-const SHARES: i64 = TILE.0 / M;
+const SHARES: i64 = OUTPUTS / M;
 
-/// Terms of an activation.
+/// Rows of so many inputs are worth the start and the end of a wide tile.
+const LONG: i64 = 512;
+
+/// Terms of an f32 activation.
 const TERMS: usize = 3;
 
-/// Words of one step's weights, and of one term of its activations, in shared memory.
-const WEIGHTS: i64 = TILE.0 * K / 2;
-const TERM: i64 = TILE.1 * K / 2;
-/// Words of a step in shared memory; there are two, so that one is filled while the other is used.
-const STEP: i64 = WEIGHTS + TERMS as i64 * TERM;
-/// Words of shared memory.
-const WORDS: i64 = 2 * STEP;
-
-/// Words between tokens in shared memory, of a warp's sums for few tokens and of a block's for many: rows are longer than
-/// outputs, so that threads meet different banks.
+/// Words between tokens in shared memory, of a warp's sums for few tokens: rows are longer than outputs, so that threads meet
+/// different banks.
 const FEW_PITCH: i64 = M + 4;
-const MANY_PITCH: i64 = TILE.0 + 4;
-
-const _: () = assert!(WARPS * FEW * FEW_PITCH <= WORDS && TILE.1 * MANY_PITCH <= WORDS);
-const _: () = assert!(TILE.0 / WARP_TILE.0 * (TILE.1 / WARP_TILE.1) == WARPS);
 
 /// Whether the members of a group can be computed here.
 pub(super) fn fits(all: &[Buffers<'_>], b: &Builder, features: &GpuFeatures) -> bool {
     features.threads == WARPS as u32 * features.warp
         && all
             .iter()
-            .all(|m| b.dtype(m.w) == DType::BF16 && m.inputs % K == 0)
+            .all(|m| b.dtype(m.w) == DType::BF16 && m.inputs % K == 0 && m.outputs % 2 == 0)
 }
 
-/// `y = activation(W x + bias) * scale + residual` for each member, in one launch, for any number of rows.
+/// `y = activation(W x + bias) * scale + residual` for each member, in one launch, for up to `most` rows.
 pub(super) fn linear_group(
     members: &[Member],
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
+    most: i64,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
     let panels: Width<'_> = &|_| skip::WIDTH;
@@ -93,8 +85,10 @@ pub(super) fn linear_group(
         false => (Stored::Rows, None),
     };
     let (mut s, all) = group::open(members, operands, results, features, panels, 1);
-    let memory = s.b.shared("memory", DType::I32, WORDS);
-    let tasks: Vec<i64> = all.iter().map(|m| parts(m.outputs, TILE.0) * SHARES).collect();
+    let ways: Vec<Vec<Way>> = all.iter().map(|m| ways(s.b.dtype(m.x), m.inputs, most)).collect();
+    let words = ways.iter().flatten().map(Way::words).max();
+    let memory = s.b.shared("memory", DType::I32, words.expect("there is a way"));
+    let tasks: Vec<i64> = all.iter().map(|m| parts(m.outputs, OUTPUTS) * SHARES).collect();
     s.blocks(Extent::fixed(tasks.iter().sum()), |b, block, threads| {
         let tokens = rows::count(b, rows);
         dispatch(b, block, &tasks, 0, 0, &|b, m, own| {
@@ -106,10 +100,57 @@ pub(super) fn linear_group(
                 threads,
                 own: b.address("own", own),
             };
-            product.choose(b, &WIDTHS);
+            product.choose(b, &ways[m]);
         });
     });
     vec![s.finish()]
+}
+
+/// How some number of tokens is computed.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Up to so many times `N`.
+    Few(i64),
+    /// Any number.
+    Many(Tile),
+}
+
+/// The ways for up to `most` tokens, each for more of them than the one before.
+fn ways(activations: DType, inputs: i64, most: i64) -> Vec<Way> {
+    let few = WIDTHS.map(Way::Few);
+    let many: &[Tile] = match activations {
+        DType::BF16 if inputs < LONG => &[Tile::NARROW],
+        DType::BF16 => &[Tile::NARROW, Tile::WIDE],
+        _ => &[Tile::EXACT],
+    };
+    let all: Vec<Way> = few
+        .into_iter()
+        .chain(many.iter().copied().map(Way::Many))
+        .collect();
+    // With f32 activations all programs have all ways, so that they share kernels.
+    let enough = match activations {
+        DType::BF16 => all.iter().position(|way| way.tokens() >= most),
+        _ => None,
+    };
+    all[..enough.map_or(all.len(), |last| last + 1)].to_vec()
+}
+
+impl Way {
+    /// For up to so many tokens it is the best.
+    fn tokens(&self) -> i64 {
+        match self {
+            Way::Few(width) => width * N,
+            Way::Many(tile) => tile.tokens * SHARES,
+        }
+    }
+
+    /// Words of shared memory.
+    fn words(&self) -> i64 {
+        match self {
+            Way::Few(width) => WARPS * width * N * FEW_PITCH,
+            Way::Many(tile) => tile.words(),
+        }
+    }
 }
 
 /// What the threads of a block multiply.
@@ -130,14 +171,19 @@ struct Product<'a, 'm> {
 type Words = [Reg; 4];
 
 impl Product<'_, '_> {
-    /// Takes the first of the widths that all tokens fit in.
-    fn choose(&self, b: &mut Builder, widths: &[i64]) {
-        let Some((width, others)) = widths.split_first() else {
-            return self.many(b);
+    /// Takes the first of the ways that all tokens fit in, or the last.
+    fn choose(&self, b: &mut Builder, ways: &[Way]) {
+        let (way, others) = ways.split_first().expect("there is a way");
+        let compute = |b: &mut Builder| match way {
+            Way::Few(width) => self.few(b, *width),
+            Way::Many(tile) => self.many(b, tile),
         };
-        let end = b.index(width * N + 1);
+        if others.is_empty() {
+            return compute(b);
+        }
+        let end = b.index(way.tokens() + 1);
         let fits = b.less(self.tokens, end);
-        b.if_else(fits, |b| self.few(b, *width), |b| self.choose(b, others));
+        b.if_else(fits, compute, |b| self.choose(b, others));
     }
 
     /// The place of a thread in the fragments of its warp: a row, and which eight inputs.
@@ -155,7 +201,7 @@ impl Product<'_, '_> {
     /// An output that exists, in the same way.
     fn output(&self, b: &mut Builder, output: Affine) -> Reg {
         let outputs = self.member.outputs;
-        clamped(b, output, outputs, parts(outputs, TILE.0) * TILE.0).0
+        clamped(b, output, outputs, parts(outputs, OUTPUTS) * OUTPUTS).0
     }
 
     /// Up to `width * N` tokens.
@@ -189,15 +235,8 @@ impl Product<'_, '_> {
                 let rows = self.words_of_few(b, &ws);
                 let left = fragments_of_rows(b, rows);
                 for (token, sum) in tokens.iter().zip(&sums) {
-                    let mut x = [0, 4]
-                        .map(|half| b.load("x", self.member.x, at(*token, inputs) + k.clone() + half, 4));
-                    if let Some(inside) = *inside {
-                        let inside = b.splat(inside, 4);
-                        x = x.map(|x| b.inst("x", Inst::Select(inside, x, zero)));
-                    }
-                    let [low, high] = x.map(|x| terms(b, x));
-                    for (low, high) in low.into_iter().zip(high) {
-                        add_products(b, *sum, left, [low[0], low[1], high[0], high[1]]);
+                    for right in self.activations(b, at(*token, inputs) + k.clone(), *inside) {
+                        add_products(b, *sum, left, right);
                     }
                 }
             }
@@ -211,7 +250,7 @@ impl Product<'_, '_> {
         let own_sums = at(self.threads.warp, width * N * FEW_PITCH);
         for (j, sum) in (0..).zip(sums) {
             let rows = self.outputs_of(g);
-            self.keep(b, sum, own_sums.clone() + j * N * FEW_PITCH, FEW_PITCH, (rows, q));
+            self.keep(b, sum, own_sums.clone() + j * N * FEW_PITCH, (rows, q));
         }
         b.barrier();
         let count = width * N * M;
@@ -234,130 +273,39 @@ impl Product<'_, '_> {
         });
     }
 
-    /// Any number of tokens: every block takes its share of the tiles.
-    fn many(&self, b: &mut Builder) {
-        let (tile, share) = b.div_rem(self.own, SHARES);
-        let first = b.address("first", at(share, TILE.1));
-        let step = SHARES * TILE.1;
-        b.for_loop(
-            LoopKind::Serial,
-            "tile_token",
-            first,
-            self.tokens,
-            step,
-            |b, token| {
-                self.tile(b, at(tile, TILE.0), token);
-            },
-        );
-    }
-
-    /// The outputs and tokens of a tile from `output` and `token` on.
-    fn tile(&self, b: &mut Builder, output: Affine, token: Reg) {
-        let inputs = self.member.inputs;
-        let t = self.threads.t;
-        // Who brings what: 16 bytes of two rows of weights, and of two tokens.
-        let weights = self.places_of_many(b, &output);
-        let (row, part) = b.div_rem(t, 8);
-        let activations = [0, TILE.1 / 2].map(|half| {
-            let own = self.token(b, Affine::from(token) + row + half);
-            (
-                at(own, inputs) + at(part, 4),
-                at(row, K / 2) + at(part, 2) + half * (K / 2),
-            )
-        });
-        let bring = |b: &mut Builder, k: Affine| {
-            let w = weights
-                .each_ref()
-                .map(|(from, _)| self.load_many(b, from, k.clone()));
-            let x = activations
-                .clone()
-                .map(|(from, _)| b.load("x", self.member.x, from + k.clone(), 4));
-            (w, x)
+    /// Eight activations, zeros if they are not inside, as one or more terms.
+    fn activations(&self, b: &mut Builder, from: Affine, inside: Option<Reg>) -> Vec<Words> {
+        let inside = inside.map(|inside| b.splat(inside, 4));
+        let where_inside = |b: &mut Builder, x: Reg, zero: Reg| match inside {
+            Some(inside) => b.inst("x", Inst::Select(inside, x, zero)),
+            None => x,
         };
-        let (w, x) = bring(b, Affine::default());
-        let (w, x) = (w.map(|w| b.var("w", w)), x.map(|x| b.var("x", x)));
-
-        let (g, q) = self.place(b);
-        let (warp_row, warp_column) = b.div_rem(self.threads.warp, TILE.1 / WARP_TILE.1);
-        let corner = (at(warp_row, WARP_TILE.0), at(warp_column, WARP_TILE.1));
-        let (tall, wide) = (WARP_TILE.0 / M, WARP_TILE.1 / N);
-        let zero = b.float(0.0, 4);
-        let sums: Vec<Reg> = (0..tall * wide).map(|_| b.var("sum", zero)).collect();
-        let steps = inputs / K;
-        b.serial("step", 0, steps, |b, step| {
-            let two = b.index(2);
-            let which = b.binary(Binary::Rem, step, two);
-            let base = at(which, STEP);
-            let to = weights.each_ref().map(|(_, to)| to);
-            self.store_many(b, &base, to, w);
-            for (x, (_, to)) in x.iter().zip(&activations) {
-                for (i, pair) in (0..).zip(terms(b, *x)) {
-                    let pair = b.inst("pair", Inst::Join(pair.to_vec()));
-                    b.store(
-                        self.memory,
-                        base.clone() + to.clone() + (WEIGHTS + i * TERM),
-                        pair,
-                    );
-                }
-            }
-            b.barrier();
-            let next = b.address("next", Affine::from(step) + 1);
-            let last = b.index(steps - 1);
-            let next = b.binary(Binary::Min, next, last);
-            let (new_w, new_x) = bring(b, at(next, K));
-            for (var, new) in w.iter().zip(new_w).chain(x.iter().zip(new_x)) {
-                b.set(*var, Inst::Copy(new));
-            }
-            let fragment = base + at(g, K / 2) + at(q, 4);
-            let read = |b: &mut Builder, at: Affine| {
-                let words = b.load("words", self.memory, at, 4);
-                lanes(b, words)
-            };
-            let lefts: Vec<_> = (0..tall)
-                .map(|m| {
-                    let place = fragment.clone() + corner.0.clone() * (K / 2) + m * M * (K / 2);
-                    let rows = [0, N].map(|half| read(b, place.clone() + half * (K / 2)));
-                    fragments_of_rows(b, rows)
-                })
-                .collect();
-            for n in 0..wide {
-                let place = fragment.clone() + corner.1.clone() * (K / 2) + (WEIGHTS + n * N * (K / 2));
-                for term in 0..TERMS as i64 {
-                    let right = read(b, place.clone() + term * TERM);
-                    for (m, left) in (0..).zip(&lefts) {
-                        add_products(b, sums[(m * wide + n) as usize], *left, right);
-                    }
-                }
-            }
-        });
-
-        b.barrier();
-        for m in 0..tall {
-            for n in 0..wide {
-                let place = (corner.1.clone() + n * N) * MANY_PITCH + corner.0.clone() + m * M;
-                let rows = [0, N].map(|half| Affine::from(g) + half);
-                self.keep(b, sums[(m * wide + n) as usize], place, MANY_PITCH, (rows, q));
-            }
+        if b.dtype(self.member.x) == DType::BF16 {
+            let zero = b.int(0, 4);
+            let x = b.words("x", self.member.x, from, 4);
+            let x = where_inside(b, x, zero);
+            return vec![lanes(b, x)];
         }
-        b.barrier();
-        let rounds = TILE.0 * TILE.1 / self.threads.count;
-        b.serial("round", 0, rounds, |b, round| {
-            let e = b.address("element", at(round, self.threads.count) + t);
-            let (column, row) = b.div_rem(e, TILE.0);
-            let sum = self.kept(b, at(column, MANY_PITCH) + row);
-            self.finish(b, output.clone() + row, Affine::from(token) + column, sum);
+        let zero = b.float(0.0, 4);
+        let [low, high] = [0, 4].map(|half| {
+            let x = b.load("x", self.member.x, from.clone() + half, 4);
+            let x = where_inside(b, x, zero);
+            terms(b, x)
         });
-        b.barrier();
+        let together = low.into_iter().zip(high);
+        together
+            .map(|(low, high)| [low[0], low[1], high[0], high[1]])
+            .collect()
     }
 
     /// Puts a thread's part of a product into shared memory, token by token: two outputs of two tokens.
-    fn keep(&self, b: &mut Builder, sum: Reg, from: Affine, pitch: i64, (rows, q): ([Affine; 2], Reg)) {
+    fn keep(&self, b: &mut Builder, sum: Reg, from: Affine, (rows, q): ([Affine; 2], Reg)) {
         let bits = b.unary(Unary::BitsOf, sum);
         for (i, bits) in lanes(b, bits).into_iter().enumerate() {
             let (row, column) = (rows[i / 2].clone(), i as i64 % 2);
             b.store(
                 self.memory,
-                from.clone() + row + at(q, 2 * pitch) + column * pitch,
+                from.clone() + row + at(q, 2 * FEW_PITCH) + column * FEW_PITCH,
                 bits,
             );
         }
@@ -374,7 +322,7 @@ impl Product<'_, '_> {
         let is_token = b.less(token, self.tokens);
         let output = b.address("output", output);
         let all = self.member.outputs;
-        let is_output = (all % TILE.0 != 0).then(|| {
+        let is_output = (all % OUTPUTS != 0).then(|| {
             let end = b.index(all);
             b.less(output, end)
         });

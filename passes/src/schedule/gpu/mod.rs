@@ -52,13 +52,14 @@ pub(super) fn joined(
     prologue::linear_group(prologue, members, operands, results, features)
 }
 
-/// The kernels of an op; a product may carry another value to its place besides.
+/// The kernels of an op, for up to `most` tokens of a call; a product may carry another value to its place besides.
 pub(super) fn schedule(
     op: &Op,
     operands: &[Tensor],
     results: &[Tensor],
     carries: bool,
     features: &GpuFeatures,
+    most: i64,
 ) -> Result<Vec<Scheduled>, String> {
     refuse_quantized(operands, results)?;
     if let Some((name, f)) = broadcast::function(op) {
@@ -80,6 +81,7 @@ pub(super) fn schedule(
             results,
             carries,
             features,
+            most,
         )),
         Op::LinearGroup(op) => Ok(linear::linear_group(
             &op.members,
@@ -87,6 +89,7 @@ pub(super) fn schedule(
             results,
             carries,
             features,
+            most,
         )),
         Op::Wkv7(_) => wkv::wkv7(operands, results, features),
         Op::Wkv7Block(op) => wkv::wkv7_block(op, operands, results, features),

@@ -44,11 +44,12 @@ pub(super) fn linear_group(
     results: &[Tensor],
     carries: bool,
     features: &GpuFeatures,
+    most: i64,
 ) -> Vec<Scheduled> {
     let rows = operands[0].rows();
     let (mut s, all) = group::open(members, operands, results, features, Some(&|_| WIDTH), 1);
     if rows != Extent::fixed(1) && matrix::fits(&all, &s.b, features) {
-        return matrix::linear_group(members, operands, results, features);
+        return matrix::linear_group(members, operands, results, features, most);
     }
     let carried = carries.then(|| Carried::open(&mut s, operands));
     let m = &all[0];

@@ -39,7 +39,7 @@ impl Product<'_, '_> {
                 .into(),
             Stored::Panels => {
                 let panel = Affine::from(self.own);
-                let (panel, _) = clamped(b, panel, parts(outputs, M), parts(outputs, TILE.0) * SHARES);
+                let (panel, _) = clamped(b, panel, parts(outputs, M), parts(outputs, OUTPUTS) * SHARES);
                 vec![at(panel, inputs * WIDTH) + at(g, 2)]
             }
         }
@@ -76,7 +76,7 @@ impl Product<'_, '_> {
         match self.stored {
             Stored::Rows => {
                 let (row, part) = b.div_rem(t, 4);
-                [0, TILE.0 / 2].map(|half| {
+                [0, OUTPUTS / 2].map(|half| {
                     let own = self.output(b, first.clone() + row + half);
                     (
                         at(own, inputs) + at(part, 8),
@@ -88,7 +88,8 @@ impl Product<'_, '_> {
                 // A warp has a panel, a thread eight of its outputs at two neighbouring inputs.
                 let (pair, half) = b.div_rem(self.threads.lane, 2);
                 let panel = b.address("panel", divided(first, WIDTH) + self.threads.warp);
-                let (count, handed_out) = (parts(outputs, WIDTH), parts(outputs, TILE.0) * (TILE.0 / WIDTH));
+                let (count, handed_out) =
+                    (parts(outputs, WIDTH), parts(outputs, OUTPUTS) * (OUTPUTS / WIDTH));
                 let (panel, _) = clamped(b, panel.into(), count, handed_out);
                 let from = at(panel, inputs * WIDTH) + at(pair, 2 * WIDTH) + at(half, 8);
                 let to = (at(self.threads.warp, WIDTH) + at(half, 8)) * (K / 2) + pair;
