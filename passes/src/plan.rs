@@ -13,7 +13,7 @@ use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::graph::{Dim, Graph, NodeId, TensorType, Value};
 use rwkvc_ir::kernel::{Extent, Kernel, verify::KernelError};
 
-use crate::schedule::{self, Prologue, Scheduled, Slot, Tensor};
+use crate::schedule::{self, Prologue, SamplerBuffer, Scheduled, Slot, Tensor};
 
 mod arena;
 mod joined;
@@ -196,27 +196,46 @@ impl Plan {
         states: usize,
         features: &GpuFeatures,
     ) -> Result<(), PlanError> {
-        let kernel = schedule::sample_kernel(vocab as i64, features);
-        let text = kernel.to_string();
-        let kernel = rwkvc_ir::kernel::verify::verify(kernel).map_err(|source| PlanError::Kernel {
-            op: "sample".into(),
-            source,
-            text,
-        })?;
+        let sampler = schedule::sampler(vocab as i64, features);
+        // What a step leaves in the arena is not needed any more.
+        let mut arena = Arena::default();
+        let scratch = sampler.scratch.iter().map(|&words| {
+            let bytes = words.unsigned_abs() * states as u64 * DType::I32.size() as u64;
+            Place::Arena(arena.take(bytes))
+        });
+        let scratch: Vec<Place> = scratch.collect();
+        self.arena_bytes = self.arena_bytes.max(arena.size());
+        let mut launches = vec![];
+        for (kernel, buffers) in sampler.steps {
+            let text = kernel.to_string();
+            let kernel = rwkvc_ir::kernel::verify::verify(kernel).map_err(|source| PlanError::Kernel {
+                op: "sample".into(),
+                source,
+                text,
+            })?;
+            let place = |buffer: &SamplerBuffer| match *buffer {
+                SamplerBuffer::Logits => Place::Logits,
+                SamplerBuffer::Options => Place::Sampler,
+                SamplerBuffer::Counts => Place::Counts,
+                SamplerBuffer::Tokens => Place::Tokens,
+                SamplerBuffer::Scratch(part) => scratch[part],
+            };
+            launches.push(Launch {
+                kernel: self.kernels.len(),
+                grid: kernel.grid,
+                args: buffers.iter().map(place).collect(),
+                weight_bytes: 0,
+                skips_zeros: false,
+                label: "sample".into(),
+            });
+            self.kernels.push(kernel);
+        }
         self.programs.push(Program {
             name: "sample",
             max_tokens: states,
             probes: vec![],
-            launches: vec![Launch {
-                kernel: self.kernels.len(),
-                grid: kernel.grid,
-                args: vec![Place::Logits, Place::Sampler, Place::Counts, Place::Tokens],
-                weight_bytes: 0,
-                skips_zeros: false,
-                label: "sample".into(),
-            }],
+            launches,
         });
-        self.kernels.push(kernel);
         Ok(())
     }
 }
