@@ -326,9 +326,13 @@ pub(crate) struct Logits {
 pub(crate) struct Verify {
     /// The checkpoint
     pub(crate) model: PathBuf,
-    /// Tokens to compare on
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    pub(crate) length: usize,
+    /// Tokens to compare on. Default: 16, or all of the golden file
+    #[arg(long, value_name = "N")]
+    pub(crate) length: Option<usize>,
+    /// Compare with the logits of another implementation too: a safetensors file with `tokens` (I32, [n]) and `logits_f64` or
+    /// `logits` ([n, vocabulary]), from which no logit may be further than 2e-5
+    #[arg(long, value_name = "FILE")]
+    pub(crate) golden: Option<PathBuf>,
     /// Backends, separated by commas. Default: all that are built in
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) backends: Option<Vec<String>>,

@@ -6,6 +6,7 @@ pub mod backends;
 pub mod choose;
 pub mod compile;
 pub mod engine;
+pub mod golden;
 mod manifest;
 pub mod measure;
 pub mod roof;

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::{self, Options};
 use rwkvc::engine;
+use rwkvc::golden::Golden;
 use rwkvc::tables::table;
 use rwkvc::tune::record::Subject;
-use rwkvc::values::{Values, compare};
+use rwkvc::values::{Distance, Values, compare};
 use rwkvc_backend_api::{Arch, Backend, Target};
 use rwkvc_frontend::model::Model;
 use rwkvc_passes::pipeline::Selection;
@@ -28,9 +29,16 @@ const TOLERANCE: f64 = 2e-6;
 /// The same on GPUs, where sums are longer and in another order.
 const GPU_TOLERANCE: f64 = 3e-6;
 
+/// How far a logit may be from a golden file. The official package in f32 is within 1.7e-5 on the demo model; a wrong epsilon of
+/// the group norm would show as 1e-4.
+const GOLDEN_TOLERANCE: f64 = 2e-5;
+
+/// Tokens that are compared if no number of them is given, nor a golden file.
+const LENGTH: usize = 16;
+
 #[derive(Serialize)]
 struct Row {
-    /// `blocks.3` (the residual stream after a block), `logits`, or a part of the state.
+    /// `blocks.3` (the residual stream after a block), `logits`, `logits of the golden file`, or a part of the state.
     value: String,
     backend: &'static str,
     variant: &'static str,
@@ -49,24 +57,57 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn run(args: &Verify) -> Result<ExitCode> {
-    if args.length == 0 {
+    if args.length == Some(0) {
         bail!("--length is 0: there is nothing to compare");
     }
     let target = backends::target(&args.target)?;
     let model = options::checkpoint(&args.model)?;
-    let tokens = tokens(args.length, model.config().vocab);
+    let text = Text::of(args, model.config().vocab)?;
     let rows = if target.arch == Arch::Cuda {
-        on_gpu(&model, &target, &tokens, args)?
+        on_gpu(&model, &target, &text, args)?
     } else {
-        on_processor(&model, &target, &tokens, args)?
+        on_processor(&model, &target, &text, args)?
     };
     let ok = rows.iter().all(|r| r.ok);
     if args.out.format == Format::Json {
-        output::json(&serde_json::json!({ "ok": ok, "tokens": tokens, "rows": rows }))?;
+        output::json(&serde_json::json!({ "ok": ok, "tokens": text.tokens, "rows": rows }))?;
     } else {
-        output::print(&text(&rows))?;
+        output::print(&as_text(&rows))?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is compared on.
+struct Text {
+    tokens: Vec<u32>,
+    golden: Option<Golden>,
+}
+
+impl Text {
+    fn of(args: &Verify, vocab: usize) -> Result<Self> {
+        let Some(path) = &args.golden else {
+            let tokens = tokens(args.length.unwrap_or(LENGTH), vocab);
+            return Ok(Text { tokens, golden: None });
+        };
+        let golden = Golden::open(path, vocab)?;
+        let all = golden.tokens.len();
+        let length = args.length.unwrap_or(all);
+        if length > all {
+            bail!("--length {length}: `{}` has {all} tokens", path.display());
+        }
+        let golden = golden.first(length);
+        Ok(Text {
+            tokens: golden.tokens.clone(),
+            golden: Some(golden),
+        })
+    }
+
+    /// The logits of the golden file that a program should give.
+    fn golden_of(&self, program: ProgramKind) -> Option<Values> {
+        let golden = self.golden.as_ref()?;
+        let all = Values(vec![("logits".into(), golden.logits.clone())]);
+        Some(all.expected_of(program, self.tokens.len()))
+    }
 }
 
 /// Tokens that differ from each other, the same at every run.
@@ -88,7 +129,8 @@ fn variants() -> [(&'static str, Selection); 2] {
 }
 
 /// Decode and score, with every backend.
-fn on_processor(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Verify) -> Result<Vec<Row>> {
+fn on_processor(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify) -> Result<Vec<Row>> {
+    let tokens = &text.tokens[..];
     let given = [
         ("--modes", args.modes.is_some()),
         ("--device", args.device.device.is_some()),
@@ -127,6 +169,7 @@ fn on_processor(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Veri
                     mode: None,
                 };
                 rows.extend(way.rows(&expected, &found, TOLERANCE)?);
+                rows.extend(way.golden_row(text, &found)?);
                 bar.inc(1);
             }
         }
@@ -136,7 +179,8 @@ fn on_processor(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Veri
 }
 
 /// Every program in every mode.
-fn on_gpu(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Verify) -> Result<Vec<Row>> {
+fn on_gpu(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify) -> Result<Vec<Row>> {
+    let tokens = &text.tokens[..];
     if args.threads.threads.is_some() {
         bail!("--threads is for processors, and this is compared on a GPU");
     }
@@ -177,6 +221,7 @@ fn on_gpu(model: &Arc<Model>, target: &Target, tokens: &[u32], args: &Verify) ->
                     let found = Values::of_gpu(&code, mode, program, tokens);
                     let found = found.with_context(|| format!("{variant} {program} as {}", mode.name()))?;
                     rows.extend(way.rows(&expected, &found, GPU_TOLERANCE)?);
+                    rows.extend(way.golden_row(text, &found)?);
                     bar.inc(1);
                 }
             }
@@ -197,7 +242,24 @@ struct Way {
 impl Way {
     fn rows(&self, expected: &Values, found: &Values, tolerance: f64) -> Result<Vec<Row>> {
         let distances = compare(expected, found).with_context(|| format!("backend `{}`", self.backend))?;
-        let row = |(value, d): (String, rwkvc::values::Distance)| Row {
+        let row = |(value, d): (String, Distance)| self.row(value, d, d.largest * tolerance);
+        Ok(distances.into_iter().map(row).collect())
+    }
+
+    /// The logits beside those of the golden file, if there is one.
+    fn golden_row(&self, text: &Text, found: &Values) -> Result<Option<Row>> {
+        let Some(golden) = text.golden_of(self.program) else {
+            return Ok(None);
+        };
+        let distances = compare(&golden, found)?;
+        let row = |(name, d): (String, Distance)| {
+            self.row(format!("{name} of the golden file"), d, GOLDEN_TOLERANCE)
+        };
+        Ok(distances.into_iter().map(row).next())
+    }
+
+    fn row(&self, value: String, d: Distance, tolerance: f64) -> Row {
+        Row {
             value,
             backend: self.backend,
             variant: self.variant,
@@ -205,14 +267,13 @@ impl Way {
             mode: self.mode.map(Mode::name),
             difference: d.difference,
             largest: d.largest,
-            tolerance: d.largest * tolerance,
-            ok: d.difference <= d.largest * tolerance,
-        };
-        Ok(distances.into_iter().map(row).collect())
+            tolerance,
+            ok: d.difference <= tolerance,
+        }
     }
 }
 
-fn text(rows: &[Row]) -> String {
+fn as_text(rows: &[Row]) -> String {
     let cells = |r: &Row| {
         vec![
             r.value.clone(),

@@ -115,38 +115,54 @@ fn token(i: usize, vocab: usize) -> u32 {
     (i * 7919 % vocab) as u32
 }
 
-/// Measures a model on its device.
-pub fn measure(model: &GpuModel, work: &Workload) -> Result<Measured> {
-    let copying = Copying::new(model.driver())?;
+/// Measures models on one device, sample after sample in turn, so that what disturbs one disturbs all.
+///
+/// # Errors
+/// If there is no model, or the device fails, for want of memory, too: the states and activations of all are there at once.
+pub fn measure(models: &[&GpuModel], work: &Workload) -> Result<Vec<Measured>> {
+    let driver = models.first().context("there is nothing to measure")?.driver();
+    let copying = Copying::new(driver)?;
+    let timer = Timer::new(driver)?;
     let mut copies = vec![copying.measure()?];
-    let mut rows = vec![];
-    let manifest = model.manifest();
+    let mut rows = vec![vec![]; models.len()];
+    let mut add = |what, mode, tokens, ns: Vec<Vec<f64>>| -> Result<()> {
+        for (rows, ns) in rows.iter_mut().zip(ns) {
+            rows.push(row(what, mode, tokens, ns, work)?);
+        }
+        Ok(())
+    };
     for &mode in &work.modes {
-        let mut session = model.session(mode)?;
-        rows.push(row(
-            ProgramKind::Decode,
-            mode,
-            1,
-            decode(&mut session, work)?,
-            work,
-        )?);
-        if model.has(ProgramKind::Sample) {
-            let ns = generate(&mut session, work)?;
-            rows.push(row(ProgramKind::Sample, mode, 1, ns, work)?);
+        let mut sessions = models
+            .iter()
+            .map(|m| m.session(mode))
+            .collect::<Result<Vec<_>, _>>()?;
+        add(ProgramKind::Decode, mode, 1, decode(&timer, &mut sessions, work)?)?;
+        if models.iter().all(|m| m.has(ProgramKind::Sample)) {
+            let ns = generate(&timer, &mut sessions, work)?;
+            add(ProgramKind::Sample, mode, 1, ns)?;
         }
         copies.push(copying.measure()?);
         for &length in &work.prefills {
-            let ns = prefill(&mut session, length, work)?;
-            rows.push(row(ProgramKind::Prefill, mode, length, ns, work)?);
+            let ns = prefill(&timer, &mut sessions, length, work)?;
+            add(ProgramKind::Prefill, mode, length, ns)?;
         }
-        drop(session);
+        drop(sessions);
         for &states in &work.batches {
-            let ns = batch(model, mode, states, work)?;
-            rows.push(row(ProgramKind::Batch, mode, states, ns, work)?);
+            let ns = batch(&timer, models, mode, states, work)?;
+            add(ProgramKind::Batch, mode, states, ns)?;
             copies.push(copying.measure()?);
         }
     }
     let copy_gb_s = Spread::of(copies).context("no memory was copied")?;
+    let measured = models.iter().zip(rows);
+    measured
+        .map(|(model, rows)| of_model(model, rows, copy_gb_s, work))
+        .collect()
+}
+
+/// What is told of a model beside how long it took.
+fn of_model(model: &GpuModel, mut rows: Vec<Row>, copy_gb_s: Spread, work: &Workload) -> Result<Measured> {
+    let manifest = model.manifest();
     for row in rows.iter_mut().filter(|r| r.what != ProgramKind::Prefill) {
         let gb_s = manifest.model.bytes_per_token as f64 / row.ms / 1e6;
         (row.gb_s, row.copy_share) = (Some(gb_s), Some(gb_s / copy_gb_s.max));
@@ -169,65 +185,93 @@ pub fn measure(model: &GpuModel, work: &Workload) -> Result<Measured> {
     })
 }
 
-/// Nanoseconds of one call, sample by sample.
-fn decode(session: &mut GpuSession, work: &Workload) -> Result<Vec<f64>> {
-    let timer = Timer::new(session.model().driver())?;
-    let vocab = session.model().vocab();
-    // What is recorded or written down once is no part of a step.
-    session.step(0)?;
-    sampled(&timer, work.samples, work.decode, |i| {
+/// Nanoseconds of one call of each session, sample by sample.
+fn decode(timer: &Timer, sessions: &mut [GpuSession], work: &Workload) -> Result<Vec<Vec<f64>>> {
+    for session in &mut *sessions {
+        // What is recorded or written down once is no part of a step.
+        session.step(0)?;
+    }
+    sampled(timer, work.samples, work.decode, sessions, |session, i| {
+        let vocab = session.model().vocab();
         Ok(session.advance(token(i, vocab))?)
     })
 }
 
 /// With draws from a nucleus, which take longer than the most probable token.
-fn generate(session: &mut GpuSession, work: &Workload) -> Result<Vec<f64>> {
-    let timer = Timer::new(session.model().driver())?;
-    session.set_sampling(Sampling {
-        temperature: 1.0,
-        top_p: 0.85,
-        seed: 0,
-    });
-    session.generate(2)?;
-    let ns = sampled(&timer, work.samples, 1, |_| {
+fn generate(timer: &Timer, sessions: &mut [GpuSession], work: &Workload) -> Result<Vec<Vec<f64>>> {
+    for session in &mut *sessions {
+        session.set_sampling(Sampling {
+            temperature: 1.0,
+            top_p: 0.85,
+            seed: 0,
+        });
+        session.generate(2)?;
+    }
+    let mut ns = sampled(timer, work.samples, 1, sessions, |session, _| {
         session.generate(work.decode)?;
         Ok(())
     })?;
-    Ok(ns.into_iter().map(|ns| ns / work.decode as f64).collect())
+    ns.iter_mut().flatten().for_each(|ns| *ns /= work.decode as f64);
+    Ok(ns)
 }
 
-fn prefill(session: &mut GpuSession, length: usize, work: &Workload) -> Result<Vec<f64>> {
-    let timer = Timer::new(session.model().driver())?;
-    let vocab = session.model().vocab();
+fn prefill(
+    timer: &Timer,
+    sessions: &mut [GpuSession],
+    length: usize,
+    work: &Workload,
+) -> Result<Vec<Vec<f64>>> {
+    let vocab = sessions.first().map_or(1, |session| session.model().vocab());
     let tokens: Vec<u32> = (0..length).map(|i| token(i, vocab)).collect();
-    session.feed(&tokens)?;
-    sampled(&timer, work.samples, CALLS, |_| Ok(session.feed(&tokens)?))
-}
-
-fn batch(model: &GpuModel, mode: Mode, states: usize, work: &Workload) -> Result<Vec<f64>> {
-    let timer = Timer::new(model.driver())?;
-    let mut batch = model.batch(mode)?;
-    let state = model.new_state()?;
-    for _ in 0..states {
-        batch.join(&state)?;
+    for session in &mut *sessions {
+        session.feed(&tokens)?;
     }
-    let tokens: Vec<u32> = (0..states).map(|i| token(i, model.vocab())).collect();
-    batch.advance(&tokens)?;
-    sampled(&timer, work.samples, CALLS, |_| Ok(batch.advance(&tokens)?))
+    sampled(timer, work.samples, CALLS, sessions, |session, _| {
+        Ok(session.feed(&tokens)?)
+    })
 }
 
-fn sampled(
+fn batch(
+    timer: &Timer,
+    models: &[&GpuModel],
+    mode: Mode,
+    states: usize,
+    work: &Workload,
+) -> Result<Vec<Vec<f64>>> {
+    let vocab = models.first().map_or(1, |model| model.vocab());
+    let tokens: Vec<u32> = (0..states).map(|i| token(i, vocab)).collect();
+    let mut batches = vec![];
+    for model in models {
+        let mut batch = model.batch(mode)?;
+        let state = model.new_state()?;
+        for _ in 0..states {
+            batch.join(&state)?;
+        }
+        batch.advance(&tokens)?;
+        batches.push(batch);
+    }
+    sampled(timer, work.samples, CALLS, &mut batches, |batch, _| {
+        Ok(batch.advance(&tokens)?)
+    })
+}
+
+/// Nanoseconds of one call of each, of as many samples, taken in turn.
+fn sampled<T>(
     timer: &Timer,
     samples: usize,
     calls: usize,
-    mut call: impl FnMut(usize) -> Result<()>,
-) -> Result<Vec<f64>> {
-    let sample = |_| {
-        timer.start()?;
-        (0..calls).try_for_each(&mut call)?;
-        Ok(timer.stop()?.max(1) as f64 / calls as f64)
-    };
-    (0..samples).map(sample).collect()
+    all: &mut [T],
+    mut call: impl FnMut(&mut T, usize) -> Result<()>,
+) -> Result<Vec<Vec<f64>>> {
+    let mut ns = vec![vec![]; all.len()];
+    for _ in 0..samples {
+        for (one, ns) in all.iter_mut().zip(&mut ns) {
+            timer.start()?;
+            (0..calls).try_for_each(|i| call(one, i))?;
+            ns.push(timer.stop()?.max(1) as f64 / calls as f64);
+        }
+    }
+    Ok(ns)
 }
 
 fn row(what: ProgramKind, mode: Mode, tokens: usize, ns: Vec<f64>, work: &Workload) -> Result<Row> {

@@ -21,6 +21,14 @@ pub(crate) fn demo() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo.safetensors")
 }
 
+/// What another implementation says of the small model.
+pub(crate) fn golden() -> &'static str {
+    concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/demo-golden.safetensors"
+    )
+}
+
 /// That model, compiled once for all tests.
 pub(crate) fn artifact() -> &'static str {
     static ARTIFACT: OnceLock<String> = OnceLock::new();

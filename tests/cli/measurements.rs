@@ -107,6 +107,47 @@ fn verify_finds_the_backends_right() {
 }
 
 #[test]
+fn verify_compares_with_golden_files() {
+    let options = [
+        "--length",
+        "6",
+        "--backends",
+        "cranelift",
+        "--threads",
+        "1",
+        "--golden",
+        golden(),
+    ];
+    let report = json([&["verify", demo()][..], &options].concat());
+    assert_eq!(report["ok"], true);
+    assert_eq!(ids(&report["tokens"]).len(), 6);
+    let rows = report["rows"].as_array().expect("rows");
+    let golden: Vec<&Value> = rows
+        .iter()
+        .filter(|r| r["value"] == "logits of the golden file")
+        .collect();
+    assert_eq!(golden.len(), 4, "decode and score, fused and unfused");
+    for row in golden {
+        assert_eq!(row["tolerance"], 2e-5);
+        // That there is a difference at all shows that something else was compared than the evaluator's logits.
+        assert!(row["difference"].as_f64().expect("a number") > 0.0);
+    }
+
+    // Another model than that of the file.
+    let folder = Folder::new();
+    let other = folder.join("other.safetensors");
+    let sizes = ["--layers", "1", "--dim", "64", "--vocab", "320"];
+    succeeds([&["generate", "-o", &other][..], &sizes].concat());
+    let output = program()
+        .args(["verify", &other])
+        .args(options)
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("BEYOND"));
+}
+
+#[test]
 fn eval_gives_the_bits_per_byte_of_the_official_package() {
     // The start of a chapter that the model was not trained on.
     let folder = Folder::new();

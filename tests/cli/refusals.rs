@@ -425,6 +425,20 @@ fn unknown_names_are_refused_with_those_that_are_known() {
     let cuda = ["bench", tiny(), "--target", "cuda"];
     fails([&cuda[..], &["--batch", "0"]].concat(), &["--batch 0"]);
     fails([&cuda[..], &["--threads", "1"]].concat(), &["--threads"]);
+    let damaged = Folder::new();
+    let damaged = (damaged.join("damaged"), damaged);
+    let whole = std::fs::read(golden()).expect("the golden file");
+    std::fs::write(&damaged.0, &whole[..whole.len() - 8]).expect("the file is written");
+    for (file, expected) in [
+        (demo(), "`tokens`"),
+        (golden(), "[256, 320], expected [256, 300]"),
+        (&damaged.0, "not a sound safetensors file"),
+        ("missing", "missing"),
+    ] {
+        fails(["verify", tiny(), "--golden", file], &[expected]);
+    }
+    let too_long = ["verify", demo(), "--golden", golden(), "--length", "257"];
+    fails(too_long, &["--length 257", "256 tokens"]);
     fails(["verify", tiny(), "--modes", "graph"], &["--modes is for GPUs"]);
     fails(["verify", tiny(), "--device", "1"], &["--device is for GPUs"]);
     fails(

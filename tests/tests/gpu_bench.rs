@@ -74,7 +74,10 @@ fn every_way_is_measured() {
         prefills: vec![3],
         samples: 1,
     };
-    let found = measure(&model, &work).expect("it is measured");
+    // A model beside itself.
+    let mut all = measure(&[&model, &model], &work).expect("it is measured");
+    let (found, other) = (all.remove(0), all.remove(0));
+    assert_eq!(found.rows.len(), other.rows.len());
     let ways: Vec<_> = found.rows.iter().map(|r| (r.mode, r.what, r.tokens)).collect();
     let expected: Vec<_> = ["launches", "graph", "persistent"]
         .into_iter()
@@ -111,8 +114,9 @@ fn every_way_is_measured() {
         batches: vec![257],
         ..work
     };
-    let error = measure(&model, &work)
+    let error = measure(&[&model], &work)
         .expect_err("more than there is room for")
         .to_string();
     assert_eq!(error, "the batch is full: it was compiled for 256 states");
+    assert!(measure(&[], &work).is_err(), "there is no model");
 }

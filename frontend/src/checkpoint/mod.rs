@@ -20,6 +20,7 @@ use serde::Serialize;
 pub use blocks::BlockFormat;
 pub use pickle::PickleError;
 pub use quantised::Quantised;
+pub use safetensors::parse as parse_safetensors;
 pub use tensor::{Storage, Tensor};
 
 /// The layout of a checkpoint.

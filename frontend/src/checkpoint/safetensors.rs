@@ -53,6 +53,15 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Vec<Tensor>, Checkpoin
     Ok(tensors)
 }
 
+/// The tensors of a file of any formats, after the checks that the reader leaves out.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn parse(file: &[u8]) -> Result<SafeTensors<'_>, String> {
+    check_extents(file)?;
+    SafeTensors::deserialize(file).map_err(|e| e.to_string())
+}
+
 /// Refuses two tensors of one name, of which the reader would take the last, and tensors beyond the end of the file, whose
 /// offsets it adds without a check for overflow.
 fn check_extents(file: &[u8]) -> Result<(), String> {

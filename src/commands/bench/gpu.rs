@@ -79,40 +79,78 @@ pub(super) fn artifact(args: &Bench, artifact: Artifact) -> Result<()> {
     let device = device(driver.info());
     let model = GpuModel::from_artifact(artifact, driver)
         .with_context(|| format!("opening `{}`", args.model.display()))?;
-    let variants = vec![Variant {
+    let measured = measured(&[&model], &work, args)?.into_iter();
+    let variants = measured.map(|measured| Variant {
         name: "compiled".into(),
         compile_s: None,
-        measured: measured(&model, &work, args)?,
-    }];
+        measured,
+    });
+    let variants = variants.collect();
     show(args, backend, target, device, variants)
 }
 
-/// Measures variants of a checkpoint, one after the other, so that only one is in the device's memory.
+/// Measures variants of a checkpoint: in turn those that fit in the device's memory together, one after the other if no two do.
 pub(super) fn checkpoint(args: &Bench) -> Result<()> {
     let work = workload(args)?;
     let selections = selections(args, Formats::default())?;
     let checkpoint = options::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut compile = options::compile_options(&args.codegen, &work.programs(), &mut after)?;
+    for (_, passes) in &selections {
+        options::check_activations(passes.activations(), &checkpoint)?;
+    }
     // First, so that nothing is compiled where nothing can run.
     let driver = options::driver(args.device)?;
-    let bar = progress::bar(selections.len() as u64, "compiling and measuring");
+    let bar = progress::bar(2 * selections.len() as u64, "compiling and measuring");
     let mut variants = vec![];
-    for (name, passes) in selections {
-        options::check_activations(passes.activations(), &checkpoint)?;
-        compile.passes = passes;
-        let start = Instant::now();
-        let model = engine::load_on_gpu(&checkpoint, &mut compile, Arc::clone(&driver) as Arc<dyn Driver>)?;
-        variants.push(Variant {
-            name,
-            compile_s: Some(start.elapsed().as_secs_f64()),
-            measured: measured(&model, &work, args)?,
-        });
-        bar.inc(1);
+    let mut left = selections.into_iter().peekable();
+    while left.peek().is_some() {
+        let mut together: Vec<Loaded> = vec![];
+        while let Some((name, passes)) = left.next_if(|_| has_room(&*driver, &together)) {
+            compile.passes = passes;
+            let (start, free) = (Instant::now(), driver.free_memory()?);
+            let model =
+                engine::load_on_gpu(&checkpoint, &mut compile, Arc::clone(&driver) as Arc<dyn Driver>)?;
+            together.push(Loaded {
+                name,
+                compile_s: start.elapsed().as_secs_f64(),
+                bytes: free.saturating_sub(driver.free_memory()?),
+                model,
+            });
+            bar.inc(1);
+        }
+        let models: Vec<&GpuModel> = together.iter().map(|loaded| &loaded.model).collect();
+        for (measured, loaded) in measured(&models, &work, args)?.into_iter().zip(&together) {
+            variants.push(Variant {
+                name: loaded.name.clone(),
+                compile_s: Some(loaded.compile_s),
+                measured,
+            });
+            bar.inc(1);
+        }
     }
     bar.finish_and_clear();
     let (backend, target) = (compile.backend.name().into(), compile.target.to_string());
     show(args, backend, target, device(driver.info()), variants)
+}
+
+/// A variant on the device.
+struct Loaded {
+    name: String,
+    compile_s: f64,
+    /// What its weights take of the device's memory.
+    bytes: u64,
+    model: GpuModel,
+}
+
+/// Whether another variant fits beside those that are there, with the states and activations of all.
+fn has_room(driver: &dyn Driver, there: &[Loaded]) -> bool {
+    let largest = there.iter().map(|loaded| loaded.bytes).max();
+    // As much again is left for each.
+    largest.is_none_or(|bytes| {
+        let needed = (there.len() as u64 + 2).saturating_mul(bytes);
+        driver.free_memory().is_ok_and(|free| free >= needed)
+    })
 }
 
 fn workload(args: &Bench) -> Result<Workload> {
@@ -132,12 +170,12 @@ fn workload(args: &Bench) -> Result<Workload> {
     })
 }
 
-fn measured(model: &GpuModel, work: &Workload, args: &Bench) -> Result<Measured> {
-    let mut measured = measure(model, work)?;
+fn measured(models: &[&GpuModel], work: &Workload, args: &Bench) -> Result<Vec<Measured>> {
+    let mut all = measure(models, work)?;
     if args.no_kernels {
-        measured.kernels.clear();
+        all.iter_mut().for_each(|measured| measured.kernels.clear());
     }
-    Ok(measured)
+    Ok(all)
 }
 
 fn device(info: &DeviceInfo) -> Device {
