@@ -397,3 +397,38 @@ fn the_golden_of_the_demo() {
         assert!(found <= LOGITS, "{variant}, score: logits differ by {found:e}");
     }
 }
+
+/// Rounding what matrix units multiply is to be seen in the logits, and hardly in how well the text is predicted.
+#[test]
+fn the_demo_with_rounded_activations() {
+    const TOKENS: usize = 16;
+    /// Largest difference of a logit, whose largest is about 20.
+    const ROUNDED_LOGITS: f64 = 0.2;
+    /// Largest difference of the mean bits of a token.
+    const BITS: f64 = 0.01;
+    let golden = Golden::open("demo-golden.safetensors");
+    let tokens = &golden.tokens("tokens")[..TOKENS];
+    let model = fixtures::open("demo.safetensors");
+    let vocab = model.config().vocab;
+    let expected = &golden.floats("logits_f64")[..TOKENS * vocab];
+    let plan = planned(&model, &Selection::all().with_activations(Activations::BF16));
+    let machine = Both::new(&kernels(&plan), 0);
+    let rows = Run::new(&plan, &model, &machine).call(ProgramKind::Score, tokens);
+    let found = difference(&rows, expected);
+    assert!(
+        (LOGITS..ROUNDED_LOGITS).contains(&found),
+        "logits differ by {found:e}"
+    );
+    let bits = |rows: &[f64]| {
+        let of_next = rows.chunks(vocab).zip(&tokens[1..]).map(|(row, &next)| {
+            let mass: f64 = row.iter().map(|x| x.exp()).sum();
+            mass.log2() - row[next as usize] * std::f64::consts::LOG2_E
+        });
+        of_next.sum::<f64>() / (TOKENS - 1) as f64
+    };
+    let (found, expected) = (bits(&rows), bits(expected));
+    assert!(
+        (found - expected).abs() <= BITS,
+        "{found} bits of a token, expected {expected}"
+    );
+}
