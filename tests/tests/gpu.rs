@@ -287,20 +287,29 @@ fn prompts_of_many_tokens() {
     }
 }
 
-/// Products of many tokens with rounded activations, each by the tiles that it has: what the graph says of the very numbers.
+/// Products of many tokens with rounded activations, each by the tiles that it has, of matrices that lie in rows and in panels: what
+/// the graph says of the very numbers.
 #[test]
 fn products_of_rounded_activations() {
     let graph = parse(
-        "func @f(%tokens: i32[1,T]) -> (logits: %a, b: %b) {
+        "func @f(%tokens: i32[1,T]) -> (logits: %a, b: %b, rows: %c, panels: %d) {
            %table = param \"table\" : f32[7,96]
+           %long = param \"long\" : f32[11,544]
            %residual = param \"residual\" : f32[9,136]
            %bias = param \"bias\" : f32[136]
            %w = param \"w\" : bf16[136,96]
            %v = param \"v\" : bf16[256,96]
+           %u = param \"u\" : bf16[136,544]
+           %t = param \"t\" : bf16[136,544]
            %x = embed %table, %tokens : f32[1,T,96]
            %y = embed %residual, %tokens : f32[1,T,136]
            %r = to_bf16 %x : bf16[1,T,96]
            %a, %b = linear_group %r, %w, %bias, %y, %r, %v {members=[bias+tanh+residual, relu2]} : f32[1,T,136], f32[1,T,256]
+           %l = embed %long, %tokens : f32[1,T,544]
+           %h = relu %l : f32[1,T,544]
+           %s = to_bf16 %h : bf16[1,T,544]
+           %c = linear_group %s, %u, %y {members=[residual]} : f32[1,T,136]
+           %d = linear_group %s, %t, %y {members=[skip_zeros+residual]} : f32[1,T,136]
          }",
     );
     let graph = verify(graph.unwrap_or_else(|e| panic!("{e}"))).expect("a graph");
