@@ -3,13 +3,10 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-use crate::memory::{Writable, prefer_huge_pages};
+use crate::memory::{HUGE, Writable, prefer_huge_pages};
 
 /// A cache line, and the widest vector register.
 const ALIGN: usize = 64;
-
-/// A huge page: so many bytes are found with one look at the page table.
-const HUGE: usize = 2 << 20;
 
 /// Where a small buffer may lie.
 fn layout(len: usize) -> Option<Layout> {

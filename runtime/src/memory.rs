@@ -21,6 +21,9 @@ pub(crate) unsafe fn move_to_huge_pages<'a>(_: impl Iterator<Item = &'a [u8]>) -
     0
 }
 
+/// A huge page: so many bytes are found with one look at the page table.
+pub(crate) const HUGE: usize = 2 << 20;
+
 /// The page size, which parts with different protections must be aligned to.
 pub(crate) fn page_size() -> usize {
     // SAFETY: a query without memory effects.

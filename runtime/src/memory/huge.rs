@@ -8,10 +8,7 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::page_size;
-
-/// A huge page.
-const HUGE: usize = 2 << 20;
+use super::{HUGE, page_size};
 
 /// Moves the whole huge pages among the pages of these bytes, and returns how many bytes that were; the rest stays where it
 /// is. Does nothing where the system has no huge pages, or half of the memory that is free would not hold them. The first

@@ -5,7 +5,7 @@
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::graph::ops::Member;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Reg, Unary};
 use rwkvc_ir::quantized::{Format, GROUP};
 
 use super::super::super::group::{self, Buffers, Quantized};
@@ -184,11 +184,8 @@ impl Weights for Part<'_, '_> {
         let Panels {
             inputs, part, width, ..
         } = *self.panels;
-        let next = b.address("next", self.start.clone() + (Affine::from(k) + DEPTH) * width);
-        let beyond = b.address("beyond", self.start.clone() + part);
-        let last = b.index((inputs - DEPTH).max(0));
-        let is_more = b.less(k, last);
-        let start = b.inst("start", Inst::Select(is_more, next, beyond));
+        let next = self.start.clone() + (Affine::from(k) + DEPTH) * width;
+        let start = tiles::following(b, k, inputs, next, self.start.clone() + part);
         for column in (0..part).step_by(LINE as usize / b.dtype(self.m.w).size()) {
             b.prefetch(self.m.w, number.clone() * width + start + column);
         }

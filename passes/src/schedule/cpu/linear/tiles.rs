@@ -166,6 +166,14 @@ impl Tiles<'_, '_> {
     }
 }
 
+/// Where the weights begin that are read after those from `k` on: at `next`, or after the last of `inputs`, `beyond`.
+pub(super) fn following(b: &mut Builder, k: Reg, inputs: i64, next: Affine, beyond: Affine) -> Reg {
+    let (next, beyond) = (b.address("next", next), b.address("beyond", beyond));
+    let last = b.index((inputs - DEPTH).max(0));
+    let is_more = b.less(k, last);
+    b.inst("start", Inst::Select(is_more, next, beyond))
+}
+
 /// What is left of `start..end`, but no more than `most`.
 fn least(b: &mut Builder, end: Reg, start: Reg, most: i64) -> Reg {
     let left = b.address("left", Affine::from(end) + at(start, -1));

@@ -3,12 +3,12 @@
 
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Binary, Buf, Inst, Reg, Unary};
+use rwkvc_ir::kernel::{Affine, Binary, Buf, Reg, Unary};
 
 use super::super::super::group::Buffers;
 use super::super::at;
 use super::LINE;
-use super::tiles::{DEPTH, Weights};
+use super::tiles::{DEPTH, Weights, following};
 
 /// Rows of a matrix, an output each.
 pub(super) struct Rows<'m, 'b> {
@@ -112,11 +112,8 @@ impl Weights for Rows<'_, '_> {
 
     fn ask(&self, b: &mut Builder, k: Reg, number: Affine) {
         let size = b.dtype(self.m.w).size() as i64;
-        let next = b.address("next", self.row(Affine::from(0)) + k + DEPTH);
-        let beyond = b.address("beyond", self.row(self.part.into()));
-        let last = b.index((self.m.inputs - DEPTH).max(0));
-        let is_more = b.less(k, last);
-        let start = b.inst("start", Inst::Select(is_more, next, beyond));
+        let next = self.row(Affine::from(0)) + k + DEPTH;
+        let start = following(b, k, self.m.inputs, next, self.row(self.part.into()));
         for line in (0..DEPTH.min(self.m.inputs)).step_by((LINE / size) as usize) {
             b.prefetch(self.m.w, number.clone() * self.m.inputs + start + line);
         }
