@@ -34,6 +34,10 @@ doc *options:
 bless:
     INSTA_UPDATE=always UPDATE_DOCS=1 UPDATE_FILETESTS=1 cargo test -p rwkvc-tests
 
+# Compare all kernels, plans, code and artifacts with what is recorded; `--bless` records them, `--all` takes real models
+replay *options:
+    scripts/replay {{ options }}
+
 # Run the generated tests with more cases
 fuzz cases="20000":
     PROPTEST_CASES={{ cases }} cargo test {{ all }}

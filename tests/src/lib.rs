@@ -19,6 +19,7 @@ pub mod native;
 pub mod numbers;
 pub mod random;
 pub mod reference;
+pub mod replay;
 pub mod session;
 pub mod tolerance;
 pub mod values;
