@@ -1,6 +1,7 @@
 //! The line from a checkpoint to code, as one function.
 
 use anyhow::{Context, Result, bail};
+use rwkvc_abi::{Manifest, ProgramKind};
 use rwkvc_backend_api::{Backend, CpuFeatures, Features, Target, Tuning};
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
@@ -8,7 +9,6 @@ use rwkvc_ir::graph::{Graph, Verified};
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::{self, Fuel, Selection};
 use rwkvc_passes::plan::{Plan, Shape, plan};
-use rwkvc_runtime::manifest::{Manifest, ProgramKind};
 
 use crate::manifest::manifest;
 

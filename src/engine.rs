@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::{Model, ModelError};
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
@@ -11,8 +12,7 @@ use rwkvc_ir::graph::{Graph, Verified, verify};
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{self, Fuel, Selection};
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::gpu::{Driver, GpuModel, GpuSession, Mode, Sampling};
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::gpu::{Driver, GpuModel, GpuSession, Mode};
 use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_runtime::{Artifact, State, Workspace, WorkspaceOptions};
 
@@ -209,7 +209,7 @@ impl Engine for Gpu {
     }
 
     fn choose_by(&mut self, options: &SamplerOptions) -> bool {
-        match Sampling::of(options) {
+        match options.on_device() {
             Some(sampling) if self.session.model().has(ProgramKind::Sample) => {
                 self.session.set_sampling(sampling);
                 true

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use rwkvc_abi::*;
 use rwkvc_backend_api::{Features, Tuning};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::{self, Extent, Kernel};
 use rwkvc_passes::plan::{self, Place, Plan};
-use rwkvc_runtime::manifest::*;
 
 use crate::compile::Options;
 

@@ -2,7 +2,7 @@
 
 pub mod gpu;
 
-use rwkvc_runtime::manifest::{Arg, Launch, Manifest, Program};
+use rwkvc_abi::{Arg, Launch, Manifest, Program};
 use serde::{Deserialize, Serialize};
 
 /// Median, least and most of some samples.

@@ -9,6 +9,7 @@ use rwkvc::compile::Options;
 use rwkvc::engine::{self, Compiled, Engine, Gpu, Reference};
 use rwkvc::tune::Choice;
 use rwkvc::tune::record::{self, RecordError, Subject};
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::Arch;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::Graph;
@@ -16,7 +17,6 @@ use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{CudaDriver, GpuModel, Mode};
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Artifact, WorkspaceOptions};
 
 use crate::cli::{Codegen, Device, GpuMode, OnGpu, PassOptions, Threads};

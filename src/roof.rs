@@ -2,10 +2,10 @@
 //! adds.
 
 use anyhow::{Result, bail};
+use rwkvc_abi::*;
 use rwkvc_backend_api::Features;
 use rwkvc_ir::kernel;
 use rwkvc_passes::schedule::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
-use rwkvc_runtime::manifest::*;
 use rwkvc_runtime::{Buffer, Model, State, Workspace, WorkspaceOptions};
 
 use crate::compile::Options;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::build::{Logits, build};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_runtime::gpu::{GpuBatch, GpuModel, Mode};
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{State, Workspace};
 
 use crate::engine;

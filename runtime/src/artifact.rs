@@ -13,10 +13,10 @@
 mod header;
 mod writer;
 
-use crate::manifest::{Manifest, ManifestError};
 use crate::weights::WeightData;
 use header::{Header, Ranges};
 use memmap2::{Advice, Mmap};
+use rwkvc_abi::{Manifest, ManifestError};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub enum ArtifactError {
     /// Written by another version.
     #[error(
         "{} has format version {found}, this program reads version {}: compile the model again",
-        path.display(), crate::manifest::FORMAT_VERSION
+        path.display(), rwkvc_abi::FORMAT_VERSION
     )]
     Version {
         /// The file.

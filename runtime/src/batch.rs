@@ -3,12 +3,12 @@
 pub(crate) mod members;
 
 use crate::buffer::{Buffer, OutOfMemory};
-use crate::manifest::ProgramKind;
 use crate::model::{Model, StepError};
 use crate::state::{State, StateError};
 use crate::workspace::{Wanted, Workspace, WorkspaceError, WorkspaceOptions};
 pub use members::MemberError;
 use members::{Members, place};
+use rwkvc_abi::ProgramKind;
 
 /// Why a batch did not do what it was told. Its members and their states are as before.
 #[derive(Debug, thiserror::Error)]

@@ -28,8 +28,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Invariant:** this crate knows nothing of graphs and kernels but their manifest, and depends on no compiler crate.
-//! **Invariant:** code runs only after [`Manifest::check`]: every buffer of every launch is as large as its kernel says.
+//! **Invariant:** this crate knows nothing of graphs and kernels but their manifest: of the workspace it depends on `rwkvc-abi` alone.
+//! **Invariant:** code runs only after [`abi::Manifest::check`]: every buffer of every launch is as large as its kernel says.
 //! **Invariant:** a step allocates nothing, and its results do not depend on the number of threads.
 
 #[cfg(target_endian = "big")]
@@ -47,7 +47,6 @@ pub mod batch;
 pub mod chat;
 pub mod gpu;
 pub mod machine;
-pub mod manifest;
 pub mod model;
 pub mod object;
 pub mod sampler;
@@ -58,9 +57,9 @@ pub mod tokenizer;
 pub use artifact::{Artifact, ArtifactWriter};
 pub use batch::Batch;
 pub use buffer::{Buffer, OutOfMemory};
-pub use manifest::Manifest;
 pub use model::Model;
 pub use pending::{PendingFile, remove_pending_files, write_whole};
+pub use rwkvc_abi as abi;
 pub use state::State;
 pub use weights::{SharedBytes, WeightData};
 pub use workspace::{Workspace, WorkspaceError, WorkspaceOptions};

@@ -7,11 +7,12 @@ use crate::batch::{Batch, BatchError};
 use crate::buffer::OutOfMemory;
 use crate::gpu::GpuError;
 use crate::machine::{self, MachineError};
-use crate::manifest::{Manifest, ManifestError, ProgramKind, WeightInfo};
-use crate::object::{Code, KernelFn, ObjectError};
+use crate::object::{Code, ObjectError};
 use crate::state::{State, StateLayout};
 use crate::weights::WeightData;
 use crate::workspace::{Workspace, WorkspaceError, WorkspaceOptions};
+use rwkvc_abi::KernelFn;
+use rwkvc_abi::{Manifest, ManifestError, ProgramKind, WeightInfo};
 use std::path::Path;
 use std::sync::Arc;
 

@@ -10,9 +10,9 @@
 mod affinity;
 mod gate;
 
-use crate::manifest::Size;
-use crate::object::KernelFn;
 use gate::{Barrier, Gate, Patience};
+use rwkvc_abi::KernelFn;
+use rwkvc_abi::Size;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;

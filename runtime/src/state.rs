@@ -3,8 +3,8 @@
 mod file;
 
 use crate::buffer::{Buffer, OutOfMemory};
-use crate::manifest::{Manifest, StateSlot};
 use crate::weights::WeightData;
+use rwkvc_abi::{Manifest, StateSlot};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! What a step needs besides the model and the state: scratch memory, room for the logits, and threads.
 
 use crate::buffer::{Buffer, OutOfMemory};
-use crate::manifest::{Access, Arg, Launch, Manifest, Program};
 use crate::model::Model;
 use crate::pool::{Job, Pool, Task};
+use rwkvc_abi::{Access, Arg, Launch, Manifest, Program};
 
 /// How a workspace runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

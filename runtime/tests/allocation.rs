@@ -5,7 +5,7 @@
 #[expect(dead_code, reason = "only the model is of use here")]
 mod toy;
 
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::{Model, WorkspaceOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use rwkvc::engine::open_checkpoint;
 use rwkvc::measure::arithmetic;
+use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::Artifact;
-use rwkvc_runtime::manifest::ProgramKind;
 
 use crate::args::{Plan, Programs, Weights};
 use crate::report::Engine;

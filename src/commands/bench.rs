@@ -14,11 +14,11 @@ use rwkvc::engine;
 use rwkvc::measure::{KernelRow, Spread, arithmetic, kernel_rows};
 use rwkvc::roof::{Roof, Roofs};
 use rwkvc::tables::table;
+use rwkvc_abi::{Program, ProgramKind};
 use rwkvc_backend_api::Arch;
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::manifest::{Program, ProgramKind};
 use rwkvc_runtime::{Artifact, Model, State, Workspace};
 use serde::Serialize;
 

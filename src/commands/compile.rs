@@ -7,11 +7,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rwkvc::compile::{Options, PROGRAMS, compile, graph, kernels, plan_model};
 use rwkvc::weights::weights;
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{Arch, Listing};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_runtime::ArtifactWriter;
-use rwkvc_runtime::manifest::ProgramKind;
 use serde_json::json;
 
 use crate::cli::{Compile, Emit, Format};

@@ -1,7 +1,7 @@
 //! `rwkvc eval`: how well a model predicts a text.
 
 use anyhow::{Context, Result, bail};
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::tokenizer::END_OF_TEXT;
 use serde_json::json;
 

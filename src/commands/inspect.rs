@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 use rwkvc::engine;
 use rwkvc::tables::table;
+use rwkvc_abi::Manifest;
 use rwkvc_frontend::summary::Summary;
 use rwkvc_runtime::Artifact;
-use rwkvc_runtime::manifest::Manifest;
 use serde_json::json;
 
 use crate::cli::{Format, Inspect};
@@ -170,7 +170,7 @@ fn artifact_text(m: &Manifest, tensors: bool) -> String {
         );
     }
     if tensors {
-        let row = |w: &rwkvc_runtime::manifest::WeightInfo| {
+        let row = |w: &rwkvc_abi::WeightInfo| {
             vec![
                 w.name.clone(),
                 w.dtype.clone(),

@@ -1,7 +1,7 @@
 //! `rwkvc logits`
 
 use anyhow::Result;
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
 use serde_json::json;
 
 use crate::cli::{Format, Logits};

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use rwkvc::choose::Chooser;
+use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::chat::{self, Message};
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_runtime::text::TextStream;
 use rwkvc_runtime::tokenizer::{END_OF_TEXT, Tokenizer};

@@ -11,12 +11,12 @@ use rwkvc::golden::Golden;
 use rwkvc::tables::table;
 use rwkvc::tune::record::Subject;
 use rwkvc::values::{Distance, Values, compare};
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{Arch, Backend, Target};
 use rwkvc_frontend::model::Model;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{CudaDriver, Driver, Mode};
-use rwkvc_runtime::manifest::ProgramKind;
 use serde::Serialize;
 
 use crate::cli::{Format, Verify};

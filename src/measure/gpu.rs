@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use rwkvc_runtime::gpu::{DeviceBuffer, Driver, GpuModel, GpuSession, Mode, Sampling, Timer};
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
+use rwkvc_abi::SampleOptions;
+use rwkvc_runtime::gpu::{DeviceBuffer, Driver, GpuModel, GpuSession, Mode, Timer};
 use serde::Serialize;
 
 use super::{KernelRow, Spread, kernel_rows};
@@ -200,7 +201,7 @@ fn decode(timer: &Timer, sessions: &mut [GpuSession], work: &Workload) -> Result
 /// With draws from a nucleus, which take longer than the most probable token.
 fn generate(timer: &Timer, sessions: &mut [GpuSession], work: &Workload) -> Result<Vec<Vec<f64>>> {
     for session in &mut *sessions {
-        session.set_sampling(Sampling {
+        session.set_sampling(SampleOptions {
             temperature: 1.0,
             top_p: 0.85,
             seed: 0,

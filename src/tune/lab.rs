@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::Tuning;
 use rwkvc_ir::graph::{Graph, Verified};
 use rwkvc_passes::plan::{Layout, Plan, Source, Weight};
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::{Model, State, WeightData, Workspace, WorkspaceOptions};
 
 use super::Choice;

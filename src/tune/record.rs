@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rwkvc_abi::Manifest;
 use rwkvc_backend_api::tuning::FIELDS;
 use rwkvc_backend_api::{Backend, Target, Tuning};
 use rwkvc_frontend::model::Model;
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::Manifest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

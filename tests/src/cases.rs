@@ -9,13 +9,13 @@ pub use rwkvc::compile::PROGRAMS;
 use rwkvc::compile::{Options, compile, plan_model};
 use rwkvc::engine;
 use rwkvc::weights::weights;
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{Backend, Target, Tuning};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::Plan;
 use rwkvc_runtime::ArtifactWriter;
-use rwkvc_runtime::manifest::ProgramKind;
 
 use crate::interpret::Machine;
 

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use rwkvc_abi::KernelFn;
 use rwkvc_backend_api::{Backend, LowerError, Target};
 use rwkvc_ir::kernel::Kernel;
-use rwkvc_runtime::object::{Code, KernelFn};
+use rwkvc_runtime::object::Code;
 
 use crate::interpret::{Call, Machine};
 

@@ -1,9 +1,9 @@
 //! States that advance together on a processor: members join and leave in any mixture, and what becomes of one depends on
 //! no other, to the last bit while there are few.
 
+use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_runtime::batch::{BatchError, MemberError};
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_runtime::model::StepError;
 use rwkvc_runtime::{Batch, Model, State, WorkspaceOptions};
 use rwkvc_tests::cases::{Case, PROGRAMS, cases};

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use rwkvc::backends;
+use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::model::Model;
 use rwkvc_frontend::write::{Layout, Metadata, write};
 use rwkvc_runtime::State;
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_tests::cases::{Case, PROGRAMS, cases};
 use rwkvc_tests::fixtures::{Golden, open, open_bytes};
 use rwkvc_tests::numbers::{difference, largest};

@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use rwkvc::backends;
 use rwkvc::compile::kernels;
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::Target;
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::generate::GenerateOptions;
@@ -16,7 +17,6 @@ use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{Fuel, Selection, run};
 use rwkvc_passes::plan::{Plan, Shape, plan};
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_tests::cases::{PROGRAMS, fibers, planned_for_gpus};
 use rwkvc_tests::fixtures::{self, Golden, open_bytes};
 use rwkvc_tests::interpret::{Call, Evaluator, Interpreter, Machine};

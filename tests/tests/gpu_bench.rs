@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rwkvc::measure::gpu::{Workload, measure};
 use rwkvc::values::{Values, compare};
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::Target;
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::gpu::Mode;
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_tests::fibers::on_fibers;
 use rwkvc_tests::{fixtures, random};
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rwkvc::compile::{Options, kernels, plan_model};
 use rwkvc::weights::weights;
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{Backend, Listing, Target};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
@@ -13,7 +14,6 @@ use rwkvc_ir::kernel::parse::parse;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::{Place, Plan};
 use rwkvc_runtime::gpu::{Address, DeviceBuffer, Driver, Function, GpuError, KernelLaunch, Resource};
-use rwkvc_runtime::manifest::ProgramKind;
 use rwkvc_tests::fibers::FiberDriver;
 use rwkvc_tests::fixtures::{self, Golden};
 use rwkvc_tests::numbers::difference;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rwkvc::choose::Chooser;
 use rwkvc::engine::{Engine, Gpu};
+use rwkvc_abi::ProgramKind;
+use rwkvc_abi::SampleOptions;
 use rwkvc_backend_api::Target;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::State;
-use rwkvc_runtime::gpu::{GpuModel, GpuSession, Mode, Sampling};
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_runtime::gpu::{GpuModel, GpuSession, Mode};
 use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_tests::fibers::{FiberDriver, on_fibers};
 use rwkvc_tests::fixtures::{self, Golden};
@@ -184,7 +185,7 @@ fn tokens_are_chosen_on_the_device() {
 
     let after = floats(&on_processor.decode(&expected[4..]));
 
-    let drawn_by = Sampling {
+    let drawn_by = SampleOptions {
         temperature: 0.9,
         top_p: 0.95,
         seed: 7,
@@ -251,18 +252,18 @@ fn tokens_are_chosen_on_the_device() {
 #[test]
 fn members_of_a_batch_choose_as_if_alone() {
     let (model, _device) = demo("cuda").expect("a model");
-    let drawn_by = Sampling {
+    let drawn_by = SampleOptions {
         temperature: 1.0,
         top_p: 0.9,
         seed: 3,
     };
-    let alone = |first: u32, sampling: Sampling| {
+    let alone = |first: u32, sampling: SampleOptions| {
         let mut session = model.session(Mode::Launches).expect("a session");
         session.set_sampling(sampling);
         session.advance(first).expect("a step");
         session.generate(3).expect("tokens")
     };
-    let expected = [alone(84, drawn_by), alone(66, Sampling::GREEDY)];
+    let expected = [alone(84, drawn_by), alone(66, SampleOptions::GREEDY)];
     for mode in [Mode::Launches, Mode::Graph, Mode::Persistent] {
         let mut batch = model.batch(mode).expect("a batch");
         let state = model.new_state().expect("a state");

@@ -10,13 +10,17 @@ use toml::{Table, Value};
 /// What each crate may depend on in this workspace. Those that stand at the end of the line may use all of it.
 const DIRECTION: &[(&str, &[&str])] = &[
     ("rwkvc-ir", &[]),
-    ("rwkvc-runtime", &[]),
+    ("rwkvc-abi", &[]),
+    ("rwkvc-runtime", &["rwkvc-abi"]),
     ("rwkvc-side-by-side-protocol", &[]),
     ("rwkvc-frontend", &["rwkvc-ir"]),
-    ("rwkvc-backend-api", &["rwkvc-ir"]),
-    ("rwkvc-passes", &["rwkvc-ir", "rwkvc-backend-api"]),
+    ("rwkvc-backend-api", &["rwkvc-abi", "rwkvc-ir"]),
+    ("rwkvc-passes", &["rwkvc-abi", "rwkvc-ir", "rwkvc-backend-api"]),
     ("rwkvc-backend-cranelift", &["rwkvc-ir", "rwkvc-backend-api"]),
-    ("rwkvc-backend-llvm", &["rwkvc-ir", "rwkvc-backend-api"]),
+    (
+        "rwkvc-backend-llvm",
+        &["rwkvc-abi", "rwkvc-ir", "rwkvc-backend-api"],
+    ),
 ];
 const END_OF_THE_LINE: &[&str] = &["rwkvc", "rwkvc-side-by-side", "rwkvc-tests"];
 

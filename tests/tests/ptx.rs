@@ -7,13 +7,13 @@ use std::process::Command;
 
 use rwkvc::backends;
 use rwkvc::compile::kernels;
+use rwkvc_abi::kernel::WALK;
 use rwkvc_backend_api::{Arch, Target};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::Plan;
-use rwkvc_runtime::gpu::WALK;
 use rwkvc_tests::cases::planned_for_gpus;
 use rwkvc_tests::{fixtures, random};
 

@@ -1,8 +1,9 @@
 //! The kernel that chooses tokens on a GPU: greedy choices are exact, draws stay in the nucleus and have its shares.
 
+use rwkvc_abi::SampleOptions;
 use rwkvc_backend_api::{GPU, Target};
 use rwkvc_ir::kernel::Kernel;
-use rwkvc_passes::schedule::{SAMPLER_WORDS, Sampler, SamplerBuffer, sampler};
+use rwkvc_passes::schedule::{Sampler, SamplerBuffer, sampler};
 use rwkvc_tests::cases::fibers;
 use rwkvc_tests::interpret::{Call, Evaluator, Machine};
 
@@ -18,7 +19,7 @@ fn choose(sampler: &Sampler, machine: &dyn Machine, rows: &[(Vec<f32>, Options)]
             [temperature.to_bits() as i32, top_p.to_bits() as i32, *seed]
         })
         .collect();
-    assert_eq!(options.len(), rows.len() * SAMPLER_WORDS as usize);
+    assert_eq!(options.len(), rows.len() * SampleOptions::WORDS);
     let counts = rows.iter().map(|(_, (.., count))| *count);
     let buffers: [Vec<u8>; 4] = [
         logits.collect(),

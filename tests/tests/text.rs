@@ -1,7 +1,7 @@
 //! The demo model writes and reads what it wrote and read in the official package.
 
 use rwkvc::backends;
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::tokenizer::{END_OF_TEXT, Tokenizer};
 use rwkvc_tests::cases::{Case, cases};
 use rwkvc_tests::fixtures::{npy, open, read};

@@ -2,7 +2,7 @@
 //! again, and asked for.
 
 use rwkvc::backends;
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
 use rwkvc_tests::cases::{Case, cases};
 use rwkvc_tests::fixtures::{Golden, open};
 use rwkvc_tests::numbers::most_likely;

@@ -10,53 +10,10 @@ use std::fmt;
 
 use rwkvc_ir::kernel::Kernel;
 
+pub use rwkvc_abi::Arch;
+pub use rwkvc_abi::isa::DeviceKind;
 pub use target::{Target, TargetError};
 pub use tuning::Tuning;
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("code is produced for, and on, x86-64 and 64-bit Arm only");
-
-/// Instruction set of the produced code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Arch {
-    /// 64-bit x86.
-    X86_64,
-    /// 64-bit Arm.
-    Aarch64,
-    /// NVIDIA GPUs, through PTX.
-    Cuda,
-}
-
-impl Arch {
-    /// This machine's.
-    pub const fn host() -> Self {
-        if cfg!(target_arch = "aarch64") {
-            Arch::Aarch64
-        } else {
-            Arch::X86_64
-        }
-    }
-
-    /// The name that Rust and Linux use, `x86_64` or `aarch64`; or `cuda`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Arch::X86_64 => "x86_64",
-            Arch::Aarch64 => "aarch64",
-            Arch::Cuda => "cuda",
-        }
-    }
-
-    /// The extensions that a [`Target`] may name, by LLVM's names: those that can change code.
-    pub fn extensions(self) -> Vec<&'static str> {
-        target::extensions(self).iter().map(|e| e.name).collect()
-    }
-}
-
-impl fmt::Display for Arch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What the schedules need to know of a target as seen through one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,23 +114,8 @@ pub enum LowerError {
 
 /// A code generator.
 ///
-/// For a processor, every kernel becomes one function with the C calling convention, named like the kernel:
-///
-/// ```c
-/// void NAME(void *const *buffers, int64_t begin, int64_t end, int64_t tokens);
-/// ```
-///
-/// `buffers` holds one pointer per [`rwkvc_ir::kernel::Param`], in order; iterations `begin..end` of the parallel loop
-/// are run; `tokens` is `T`. The functions call nothing, and the object needs no library.
-///
-/// For a GPU, every kernel becomes one entry of a PTX module, to be launched with a block for each iteration of the
-/// parallel loop and as many threads as its thread loop has iterations:
-///
-/// ```c
-/// .entry NAME(void *buffer_0, …, void *buffer_n, int64_t tokens);
-/// ```
-///
-/// Buffers are in global memory and start at multiples of [`GPU_ALIGN`] bytes.
+/// For a CPU, a kernel becomes a function named like it, as [`rwkvc_abi::KernelFn`] says. The functions call nothing, and the
+/// object needs no library. For a GPU, a kernel becomes an entry of a PTX module, as [`rwkvc_abi::GPU_ALIGN`] says.
 pub trait Backend: Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
@@ -187,9 +129,6 @@ pub trait Backend: Sync {
     /// The code of the kernels as text.
     fn listing(&self, kernels: &[Kernel], target: &Target, listing: Listing) -> Result<String, LowerError>;
 }
-
-/// What every buffer of a GPU kernel is aligned to, in bytes: the widest load of a thread.
-pub const GPU_ALIGN: u32 = 16;
 
 /// What every GPU has that PTX can be produced for.
 pub const GPU: GpuFeatures = GpuFeatures {

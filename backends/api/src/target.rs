@@ -12,13 +12,10 @@
 //!
 //! An extension brings along those that it builds on: `avx2` is `avx`, `sse4.2` … too.
 
-mod extension;
-
 use std::fmt;
 
-use crate::Arch;
-pub(crate) use extension::extensions;
-use extension::{LEVELS, Level};
+use rwkvc_abi::Arch;
+use rwkvc_abi::isa::Level;
 
 /// What code is produced for. Its text form is read by [`Target::parse`] and leaves out `cpu`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +25,7 @@ pub struct Target {
     /// Instruction set extensions the code may use, by LLVM's names (`avx2`, `fma`, `f16c`, `avx512f` …), sorted. Of a
     /// GPU, the generations whose code it runs.
     pub extensions: Vec<String>,
-    /// The processor to tune for, by LLVM's name (`znver4`, `x86-64-v3`, `generic`); `native` is this machine's. It
+    /// The CPU or GPU to tune for, by LLVM's name (`znver4`, `x86-64-v3`, `generic`); `native` is this machine's. It
     /// does not decide which machines can run the code.
     pub cpu: String,
 }
@@ -65,7 +62,7 @@ impl Target {
     /// This machine, with those of its extensions that can change code.
     pub fn host() -> Self {
         let arch = Arch::host();
-        let here = extensions(arch).iter().filter(|e| e.is_here());
+        let here = arch.extensions().iter().filter(|e| e.is_here());
         let mut target = Target {
             arch,
             extensions: here.map(|e| e.name.to_owned()).collect(),
@@ -77,9 +74,15 @@ impl Target {
 
     /// The machines that have a name and that kernels can be compiled for, as the text and what it means.
     pub fn levels() -> Vec<(String, Target)> {
-        let levels = LEVELS.iter().filter(|l| !l.extensions.is_empty());
+        let levels = Arch::ALL.into_iter().flat_map(Arch::levels);
         levels
-            .map(|l| (format!("{}:{}", kind(l.arch), l.name), Target::of_level(l)))
+            .filter(|l| !l.extensions.is_empty())
+            .map(|l| {
+                (
+                    format!("{}:{}", l.arch.device().name(), l.name),
+                    Target::of_level(l),
+                )
+            })
             .collect()
     }
 
@@ -95,7 +98,10 @@ impl Target {
             None if machine == "cpu" => Target::of_level(first_level(Arch::host())),
             None if machine == "cuda" => Target::of_level(first_level(Arch::Cuda)),
             Some((machine @ ("cpu" | "cuda"), name)) => {
-                let levels = LEVELS.iter().filter(|l| kind(l.arch) == machine);
+                let levels = Arch::ALL
+                    .into_iter()
+                    .filter(|arch| arch.device().name() == machine);
+                let levels = levels.flat_map(Arch::levels);
                 let level = levels.clone().find(|l| l.name == name);
                 Target::of_level(level.ok_or_else(|| TargetError::Level {
                     found: name.to_owned(),
@@ -118,7 +124,7 @@ impl Target {
         Target {
             arch: level.arch,
             extensions: level.extensions.iter().map(|&e| e.to_owned()).collect(),
-            // LLVM knows the levels as processors, but not the first Arm.
+            // LLVM knows the levels as CPUs and GPUs, but not the first Arm.
             cpu: match level.arch {
                 Arch::X86_64 | Arch::Cuda => level.name,
                 Arch::Aarch64 => "generic",
@@ -129,11 +135,11 @@ impl Target {
 
     /// Adds an extension and those that it builds on.
     fn add(&mut self, name: &str) -> Result<(), TargetError> {
-        let Some(extension) = extensions(self.arch).iter().find(|e| e.name == name) else {
+        let Some(extension) = self.arch.extension(name) else {
             return Err(TargetError::Extension {
                 found: name.to_owned(),
                 arch: self.arch,
-                known: self.arch.extensions(),
+                known: self.arch.extensions().iter().map(|e| e.name).collect(),
             });
         };
         if !self.has(name) {
@@ -143,28 +149,20 @@ impl Target {
     }
 }
 
-/// What the text form begins with.
-fn kind(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 | Arch::Aarch64 => "cpu",
-        Arch::Cuda => "cuda",
-    }
-}
-
 /// The level with the fewest extensions.
 fn first_level(arch: Arch) -> &'static Level {
-    LEVELS
-        .iter()
-        .find(|l| l.arch == arch)
-        .expect("each instruction set has a level")
+    arch.levels().next().expect("each instruction set has a level")
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let levels = LEVELS.iter().filter(|l| l.arch == self.arch);
-        let level = levels.rev().find(|l| l.extensions.iter().all(|e| self.has(e)));
+        let level = self
+            .arch
+            .levels()
+            .rev()
+            .find(|l| l.extensions.iter().all(|e| self.has(e)));
         let level = level.unwrap_or(first_level(self.arch));
-        write!(f, "{}:{}", kind(self.arch), level.name)?;
+        write!(f, "{}:{}", self.arch.device().name(), level.name)?;
         let more = self
             .extensions
             .iter()

@@ -7,7 +7,8 @@ use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::types::{ArrayType, BasicMetadataTypeEnum, BasicType};
 use inkwell::values::{BasicValueEnum, FunctionValue, InstructionOpcode, IntValue, PointerValue};
-use rwkvc_backend_api::{GPU, GPU_ALIGN};
+use rwkvc_abi::GPU_ALIGN;
+use rwkvc_backend_api::GPU;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::verify::MAX_THREADS;
 use rwkvc_ir::kernel::{Access, Bound, Extent, Kernel, Local, LoopKind, Reg, Space, Stmt};
@@ -18,6 +19,9 @@ use crate::form::Form;
 use crate::instruction::{intrinsic, value_of};
 use crate::machine::Machine;
 use crate::memory::{Place, storage_type};
+
+/// [`GPU_ALIGN`], as LLVM takes it.
+const ALIGN: u32 = GPU_ALIGN as u32;
 
 /// LLVM's number for the calling convention of PTX entries.
 const PTX_KERNEL: u32 = 71;
@@ -106,7 +110,7 @@ pub(crate) fn shared_bytes(kernel: &Kernel) -> i64 {
 
 /// Bytes that a local takes.
 pub(crate) fn bytes_of(local: &Local) -> i64 {
-    let align = i64::from(GPU_ALIGN);
+    let align = GPU_ALIGN as i64;
     (local.len * local.dtype.size() as i64 + align - 1) / align * align
 }
 
@@ -127,7 +131,7 @@ pub(crate) fn start<'c>(
         must_fit(function, blocks_that_must_fit(kernel), context);
     }
     for (param, i) in kernel.params.iter().zip(0..) {
-        let mut attributes = vec![("noalias", 0), ("align", u64::from(GPU_ALIGN))];
+        let mut attributes = vec![("noalias", 0), ("align", GPU_ALIGN)];
         if param.access == Access::Read {
             attributes.push(("readonly", 0));
         }
@@ -167,18 +171,18 @@ pub(crate) fn places<'c>(
         .zip(&kernel.params)
         .map(|(base, param)| Place {
             base,
-            align: GPU_ALIGN,
+            align: ALIGN,
             constant: lasting && param.access == Access::Read,
         })
         .collect();
     for local in &kernel.locals {
         let base = match local.space {
-            Space::Private => cpu::local(local, context, b, GPU_ALIGN)?,
+            Space::Private => cpu::local(local, context, b, ALIGN)?,
             Space::Shared => shared(local)?,
         };
         places.push(Place {
             base,
-            align: GPU_ALIGN,
+            align: ALIGN,
             constant: false,
         });
     }
@@ -272,7 +276,7 @@ pub(crate) fn shared_array<'c>(name: &str, ty: ArrayType<'c>, module: &Module<'c
     let global = module.add_global(ty, Some(shared_memory()), name);
     global.set_linkage(Linkage::Internal);
     global.set_initializer(&ty.get_undef());
-    global.set_alignment(GPU_ALIGN);
+    global.set_alignment(ALIGN);
     global.as_pointer_value()
 }
 

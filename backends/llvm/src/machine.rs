@@ -83,8 +83,8 @@ impl Machine {
     /// # Errors
     /// [`LowerError::Target`] if the target lacks an extension that kernels cannot do without, or names an unknown one.
     pub(crate) fn new(target: &Target) -> Result<Self, LowerError> {
-        let known = target.arch.extensions();
-        if let Some(unknown) = target.extensions.iter().find(|e| !known.contains(&e.as_str())) {
+        let is_unknown = |name: &&String| target.arch.extension(name).is_none();
+        if let Some(unknown) = target.extensions.iter().find(is_unknown) {
             return Err(target_error(format!(
                 "unknown extension `{unknown}` of {}",
                 target.arch

@@ -21,7 +21,8 @@ use inkwell::values::{
     AsValueRef, BasicMetadataValueEnum, BasicValue, FunctionValue, InstructionValue, IntValue, PointerValue,
 };
 use inkwell::{AtomicOrdering, AtomicRMWBinOp};
-use rwkvc_backend_api::{GPU, GPU_ALIGN};
+use rwkvc_abi::kernel::{GPU_ALIGN, WALK, WalkRow};
+use rwkvc_backend_api::GPU;
 use rwkvc_ir::kernel::{Kernel, Local};
 
 use crate::emitter::{self, Fault, Start};
@@ -29,12 +30,6 @@ use crate::form::Form;
 use crate::gpu::{self, Block};
 use crate::instruction::value_of;
 use crate::machine::Machine;
-
-/// Its name, which the runtime knows.
-const NAME: &str = "rwkvc_walk";
-
-/// Words of a row before the addresses of buffers: kernel, grid, and the start and bytes of what comes next.
-const HEAD: u64 = 4;
 
 /// Bytes of memory that are cached together.
 const LINE: u64 = 128;
@@ -61,7 +56,7 @@ pub(crate) fn emit<'c>(
         .map(|(_, kernel)| gpu::shared_bytes(kernel).max(1))
         .max();
     let ty = context.i8_type().array_type(bytes.unwrap_or(0) as u32);
-    let shared = gpu::shared_array(&format!("{NAME}.shared"), ty, module);
+    let shared = gpu::shared_array(&format!("{WALK}.shared"), ty, module);
     let mut functions = vec![];
     for (number, kernel) in parts {
         let start = part(kernel, shared, context, module, machine)?;
@@ -69,7 +64,7 @@ pub(crate) fn emit<'c>(
         emitter::finish(kernel, context, module, start)?;
     }
     let most = kernels.iter().map(|k| k.params.len()).max().unwrap_or(0) as u64;
-    Walker::new(HEAD + most, context, module, machine).emit(&functions)
+    Walker::new(WalkRow::WORDS as u64 + most, context, module, machine).emit(&functions)
 }
 
 /// Starts `(buffers…, tokens, block)`: what one block does for a kernel.
@@ -85,13 +80,13 @@ fn part<'c>(
     types.resize(kernel.params.len(), context.ptr_type(gpu::global_memory()).into());
     types.extend([BasicMetadataTypeEnum::from(index); 2]);
     let ty = context.void_type().fn_type(&types, false);
-    let function = module.add_function(&format!("{NAME}.{}", kernel.name), ty, Some(Linkage::Internal));
+    let function = module.add_function(&format!("{WALK}.{}", kernel.name), ty, Some(Linkage::Internal));
     machine.mark(context, function);
     let attribute =
         |name, value| context.create_enum_attribute(Attribute::get_named_enum_kind_id(name), value);
     function.add_attribute(AttributeLoc::Function, attribute("alwaysinline", 0));
     for i in 0..kernel.params.len() as u32 {
-        for (name, value) in [("noalias", 0), ("align", u64::from(GPU_ALIGN))] {
+        for (name, value) in [("noalias", 0), ("align", GPU_ALIGN)] {
             function.add_attribute(AttributeLoc::Param(i), attribute(name, value));
         }
     }
@@ -147,7 +142,7 @@ impl<'m, 'c> Walker<'m, 'c> {
     fn new(words: u64, context: &'c Context, module: &'m Module<'c>, machine: &Machine) -> Self {
         let (pointer, index) = (context.ptr_type(gpu::global_memory()), context.i64_type());
         let types = [pointer.into(), index.into(), pointer.into(), index.into()];
-        let function = gpu::entry(NAME, &types, GPU.threads, context, module, machine);
+        let function = gpu::entry(WALK, &types, GPU.threads, context, module, machine);
         gpu::must_fit(function, gpu::BLOCKS[0], context);
         let b = context.create_builder();
         b.position_at_end(context.append_basic_block(function, "entry"));
@@ -216,7 +211,7 @@ impl<'m, 'c> Walker<'m, 'c> {
                 self.b.position_at_end(*case);
                 let mut arguments: Vec<BasicMetadataValueEnum<'_>> = vec![];
                 for i in 0..u64::from(part.count_params() - 2) {
-                    let address = self.load(row, HEAD + i, "")?;
+                    let address = self.load(row, WalkRow::WORDS as u64 + i, "")?;
                     let pointer = self.context.ptr_type(gpu::global_memory());
                     arguments.push(self.b.build_int_to_ptr(address, pointer, "")?.into());
                 }

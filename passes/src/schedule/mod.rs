@@ -15,7 +15,7 @@ mod rows;
 
 pub use cpu::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
 pub(crate) use gpu::Prologue;
-pub use gpu::{SAMPLER_WORDS, Sampler, SamplerBuffer, sampler};
+pub use gpu::{Sampler, SamplerBuffer, sampler};
 
 use rwkvc_backend_api::{Features, GpuFeatures};
 use rwkvc_ir::DType;

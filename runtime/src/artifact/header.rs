@@ -1,7 +1,7 @@
 //! The first bytes of an artifact.
 
 use super::ArtifactError;
-use crate::manifest::FORMAT_VERSION;
+use rwkvc_abi::FORMAT_VERSION;
 use std::ops::Range;
 use std::path::Path;
 

@@ -2,8 +2,8 @@
 
 use super::ArtifactError;
 use super::header::{Header, Part};
-use crate::manifest::Manifest;
 use crate::pending::PendingFile;
+use rwkvc_abi::Manifest;
 use sha2::{Digest, Sha256};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Who is in a batch, wherever its states are.
 
-use crate::manifest::StateSlot;
+use rwkvc_abi::StateSlot;
 
 /// Why members of a batch are not what a call takes them for. Nothing was done.
 #[derive(Debug, thiserror::Error)]

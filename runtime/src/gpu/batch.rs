@@ -3,12 +3,12 @@
 use super::driver::Address;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
-use super::sampling::Sampling;
 use super::session::SessionError;
 use crate::batch::members::{Members, place};
-use crate::manifest::{ProgramKind, StateSlot};
 use crate::model::StepError;
 use crate::state::State;
+use rwkvc_abi::SampleOptions;
+use rwkvc_abi::{ProgramKind, StateSlot};
 
 /// States on a device that advance by one token each. Members join and leave between steps; each part of the state has a
 /// row for each member.
@@ -117,7 +117,7 @@ impl GpuBatch {
     ///
     /// # Errors
     /// If there is no such member.
-    pub fn set_sampling(&mut self, member: usize, sampling: Sampling) -> Result<(), SessionError> {
+    pub fn set_sampling(&mut self, member: usize, sampling: SampleOptions) -> Result<(), SessionError> {
         self.members.last(member)?;
         self.runner.set_sampling(member, sampling);
         Ok(())

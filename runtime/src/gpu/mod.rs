@@ -25,7 +25,6 @@ pub use driver::{
     Resource,
 };
 pub use error::GpuError;
-pub use model::{GpuModel, Mode, WALK};
-pub use sampling::Sampling;
+pub use model::{GpuModel, Mode};
 pub use session::{GpuSession, SessionError};
 pub use timer::Timer;

@@ -5,26 +5,16 @@ use super::driver::{Address, DeviceBuffer, Driver, Function, Owned, Resource};
 use super::error::GpuError;
 use super::session::{GpuSession, SessionError};
 use crate::artifact::Artifact;
-use crate::manifest::{Manifest, ProgramKind};
 use crate::model::{LoadError, check_weight};
 use crate::state::{State, StateLayout};
 use crate::weights::WeightData;
+use rwkvc_abi::kernel::WALK;
+use rwkvc_abi::{Manifest, ProgramKind};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What weights start at a multiple of, in device memory.
-const WEIGHT_ALIGN: u64 = 256;
-
-/// The kernel that runs the launches of a table, one after the other; code has it or not.
-///
-/// ```c
-/// .entry rwkvc_walk(uint64_t *table, int64_t launches, uint32_t *counter, int64_t tokens);
-/// ```
-///
-/// `table` has `4 + P` words for each launch, `P` being the most buffers that any kernel of the manifest takes: the index
-/// of the kernel in [`Manifest::kernels`], its grid, the address and bytes of what to bring to the cache after it, and the
-/// addresses of its buffers. Only kernels without any size that depends on the number of tokens are in it. `counter` is 0.
-pub const WALK: &str = "rwkvc_walk";
+/// What weights start at a multiple of in device memory: whole cache lines.
+const DEVICE_WEIGHT_ALIGN: u64 = 256;
 
 /// How a program is run on a device. The results are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +24,7 @@ pub enum Mode {
     /// All launches recorded once, and then started together. Calls whose number of tokens does not come again are run as
     /// [`Mode::Launches`].
     Graph,
-    /// Steps of one token as one launch of [`WALK`], whose blocks stay for the whole step; other programs as
+    /// Steps of one token as one launch of [`rwkvc_abi::kernel::WALK`], whose blocks stay for the whole step; other programs as
     /// [`Mode::Launches`].
     Persistent,
 }
@@ -126,7 +116,7 @@ impl GpuModel {
             })?;
             offsets.push(total);
             // These bytes are in this machine's memory, so their sum is far from overflow.
-            total += info.bytes.next_multiple_of(WEIGHT_ALIGN);
+            total += info.bytes.next_multiple_of(DEVICE_WEIGHT_ALIGN);
         }
         check_memory(&*driver, "the model's weights", total)?;
         let text = std::str::from_utf8(ptx).map_err(GpuError::NotText)?;

@@ -5,10 +5,12 @@ use super::driver::{
 };
 use super::error::GpuError;
 use super::model::{GpuModel, Mode, check_memory};
-use super::sampling::{Chooser, Sampling};
+use super::sampling::Chooser;
 use super::session::SessionError;
-use crate::manifest::{Arg, Launch, Manifest, Program, ProgramKind, Size};
 use crate::model::StepError;
+use rwkvc_abi::SampleOptions;
+use rwkvc_abi::kernel::{WALK, WalkRow};
+use rwkvc_abi::{Arg, Launch, Manifest, Program, ProgramKind, Size};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -51,7 +53,7 @@ struct Prepared {
     args: Vec<u64>,
     /// Recorded launches, by number of tokens and whether the next ones are chosen at the end.
     graphs: HashMap<(usize, bool), (Graph, Owned)>,
-    /// What [`super::model::WALK`] walks, by number of tokens.
+    /// What [`rwkvc_abi::kernel::WALK`] walks, by number of tokens.
     tables: HashMap<usize, DeviceBuffer>,
 }
 
@@ -304,7 +306,7 @@ impl Runner {
     }
 
     /// Begins to choose the tokens of a state in this way.
-    pub(super) fn set_sampling(&mut self, state: usize, sampling: Sampling) {
+    pub(super) fn set_sampling(&mut self, state: usize, sampling: SampleOptions) {
         self.chooser.set(state, sampling);
     }
 
@@ -370,8 +372,11 @@ impl Runner {
 
     fn walk(&mut self, program: usize, tokens: usize) -> Result<(), GpuError> {
         let driver = Arc::clone(self.model.driver());
-        // `new` made one for this mode.
-        let Some(walker) = &self.walker else { return Ok(()) };
+        let Some(walker) = &self.walker else {
+            return Err(GpuError::Persistent(
+                "the runner was made for another mode".into(),
+            ));
+        };
         let prepared = &mut self.programs[program];
         let launches = prepared.tasks.len() as u64;
         if !prepared.tables.contains_key(&tokens) {
@@ -469,13 +474,17 @@ impl Prepared {
         let mut next = (Address(0), 0);
         for (task, row) in self.tasks.iter().zip(table.chunks_mut(words)).rev() {
             let buffers = &self.args[task.args.start..task.args.end - 1];
-            let (kernel, grid) = (task.kernel as u64, task.blocks(tokens).unwrap_or(0));
-            row[..2].copy_from_slice(&[kernel, grid.into()]);
-            row[4..][..buffers.len()].copy_from_slice(buffers);
+            let mut head = WalkRow {
+                kernel: task.kernel as u64,
+                grid: task.blocks(tokens).unwrap_or(0).into(),
+                ..WalkRow::default()
+            };
             if task.weight.1 >= LARGE_WEIGHT {
-                row[2..4].copy_from_slice(&[next.0.0, next.1.min(ahead)]);
+                (head.prefetch, head.prefetch_bytes) = (next.0.0, next.1.min(ahead));
                 next = task.weight;
             }
+            row[..WalkRow::WORDS].copy_from_slice(&head.words());
+            row[WalkRow::WORDS..][..buffers.len()].copy_from_slice(buffers);
         }
         table
     }
@@ -492,7 +501,7 @@ impl Walker {
     fn new(model: &GpuModel) -> Result<Self, GpuError> {
         let fail = |reason: String| Err(GpuError::Persistent(reason));
         let Some(function) = model.walk() else {
-            return fail(format!("the code has no kernel `{}`", super::model::WALK));
+            return fail(format!("the code has no kernel `{}`", WALK));
         };
         let threads = common_threads(model.manifest()).map_err(GpuError::Persistent)?;
         let driver = model.driver();
@@ -509,7 +518,7 @@ impl Walker {
             function,
             grid,
             threads,
-            words: 4 + params.max().unwrap_or(0),
+            words: WalkRow::WORDS + params.max().unwrap_or(0),
             counter: DeviceBuffer::new(driver, 4)?,
         })
     }

@@ -2,58 +2,17 @@
 
 use super::driver::{Address, DeviceBuffer, Driver};
 use super::error::GpuError;
-use crate::manifest::{SAMPLER_BYTES, SAMPLER_COUNT_BYTES};
-use crate::sampler::SamplerOptions;
+use rwkvc_abi::SampleOptions;
+use rwkvc_abi::kernel::SAMPLE_COUNT_BYTES;
 use std::sync::Arc;
 
 /// Tokens of each state that are chosen before this machine looks at them.
 const AHEAD: usize = 64;
 
-/// How a device chooses the next token of a state: draws of equal seeds are equal, whatever the mode and the device.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// 0 always takes the first of the most probable tokens.
-    pub temperature: f32,
-    /// Only the most probable tokens with this probability together are kept.
-    pub top_p: f32,
-    /// Chooses among all possible outcomes.
-    pub seed: u32,
-}
-
-impl Sampling {
-    /// Always the first of the most probable tokens.
-    pub const GREEDY: Sampling = Sampling {
-        temperature: 0.0,
-        top_p: 1.0,
-        seed: 0,
-    };
-
-    /// What these options are on a device; `None` if they need a [`crate::sampler::Sampler`], because they ask for top-k
-    /// or penalties.
-    pub fn of(options: &SamplerOptions) -> Option<Self> {
-        let plain = SamplerOptions {
-            top_k: 0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            ..*options
-        };
-        let is_plain = *options == plain && options.validate().is_ok();
-        is_plain.then_some(Sampling {
-            temperature: options.temperature,
-            top_p: options.top_p,
-            seed: (options.seed ^ (options.seed >> 32)) as u32,
-        })
-    }
-
-    fn words(&self) -> [u32; SAMPLER_BYTES as usize / 4] {
-        [self.temperature.to_bits(), self.top_p.to_bits(), self.seed]
-    }
-}
-
 /// One state: how its tokens are chosen, and how many were.
 #[derive(Clone, Copy)]
 struct Chosen {
-    sampling: Sampling,
+    sampling: SampleOptions,
     count: u32,
 }
 
@@ -73,8 +32,8 @@ impl Chooser {
     pub(super) fn new(driver: &Arc<dyn Driver>, most: usize) -> Result<Self, GpuError> {
         let most = most as u64;
         Ok(Chooser {
-            options: DeviceBuffer::new(driver, most * SAMPLER_BYTES)?,
-            counts: DeviceBuffer::new(driver, most * SAMPLER_COUNT_BYTES)?,
+            options: DeviceBuffer::new(driver, most * SampleOptions::BYTES)?,
+            counts: DeviceBuffer::new(driver, most * SAMPLE_COUNT_BYTES)?,
             history: DeviceBuffer::new(driver, most * AHEAD as u64 * 4)?,
             rows: vec![],
             is_stale: true,
@@ -92,7 +51,7 @@ impl Chooser {
     /// A further state, whose tokens are the most probable ones until it is told otherwise.
     pub(super) fn join(&mut self) {
         self.rows.push(Chosen {
-            sampling: Sampling::GREEDY,
+            sampling: SampleOptions::GREEDY,
             count: 0,
         });
         self.is_stale = true;
@@ -105,7 +64,7 @@ impl Chooser {
     }
 
     /// Begins to choose the tokens of a state in this way.
-    pub(super) fn set(&mut self, row: usize, sampling: Sampling) {
+    pub(super) fn set(&mut self, row: usize, sampling: SampleOptions) {
         self.rows[row] = Chosen { sampling, count: 0 };
         self.is_stale = true;
     }

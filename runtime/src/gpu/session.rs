@@ -3,11 +3,11 @@
 use super::error::GpuError;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
-use super::sampling::Sampling;
 use crate::batch::MemberError;
-use crate::manifest::ProgramKind;
 use crate::model::StepError;
 use crate::state::State;
+use rwkvc_abi::ProgramKind;
+use rwkvc_abi::SampleOptions;
 use std::path::Path;
 
 /// Why a session did not do what it was told.
@@ -134,7 +134,7 @@ impl GpuSession {
     }
 
     /// Begins to choose tokens in this way. Without it, [`Self::generate`] takes the most probable ones.
-    pub fn set_sampling(&mut self, sampling: Sampling) {
+    pub fn set_sampling(&mut self, sampling: SampleOptions) {
         self.runner.set_sampling(0, sampling);
     }
 

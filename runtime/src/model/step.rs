@@ -1,9 +1,9 @@
 //! Advancing a state by tokens.
 
 use super::Model;
-use crate::manifest::ProgramKind;
 use crate::state::{State, StateError};
 use crate::workspace::{Wanted, Workspace};
+use rwkvc_abi::ProgramKind;
 
 /// Why a step was not taken. The state is as it was before the call.
 #[derive(Debug, thiserror::Error)]

@@ -9,13 +9,8 @@ mod relocate;
 use crate::memory::{Writable, page_size};
 use ::object::read::elf::ElfFile64;
 use layout::Layout;
+use rwkvc_abi::KernelFn;
 use std::collections::HashMap;
-
-/// A compiled kernel: `kernel(buffers, begin, end, tokens)`.
-///
-/// `buffers` has one pointer per parameter; iterations `begin..end` of the parallel loop are run. It may be called as
-/// long as the [`Code`] it came from exists, with buffers as large as the kernel was compiled for.
-pub type KernelFn = unsafe extern "C" fn(*const *mut u8, i64, i64, i64);
 
 /// Why an object could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +113,7 @@ impl std::fmt::Debug for Code {
     }
 }
 
-/// The name of this machine's processor, as in [`crate::manifest::TargetInfo::arch`].
+/// The name of this machine's processor, as in [`rwkvc_abi::TargetInfo::arch`].
 pub(crate) const HOST_ARCH: &str = std::env::consts::ARCH;
 
 #[cfg(test)]

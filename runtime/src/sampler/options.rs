@@ -1,5 +1,6 @@
 //! What to sample with.
 
+use rwkvc_abi::SampleOptions;
 use thiserror::Error;
 
 /// How tokens are drawn; the [module](super) says what each number does.
@@ -46,6 +47,23 @@ impl SamplerOptions {
             frequency_penalty: 0.5,
             ..Self::default()
         }
+    }
+
+    /// What these options are where a GPU chooses tokens; `None` if they need a [`Sampler`](super::Sampler), because they
+    /// ask for top-k or penalties.
+    pub fn on_device(&self) -> Option<SampleOptions> {
+        let plain = SamplerOptions {
+            top_k: 0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            ..*self
+        };
+        let is_plain = *self == plain && self.validate().is_ok();
+        is_plain.then_some(SampleOptions {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            seed: (self.seed ^ (self.seed >> 32)) as u32,
+        })
     }
 
     /// Always the most probable token, without penalties.

@@ -9,9 +9,9 @@
 //! ```
 
 use super::{State, StateError, StateLayout, difference};
-use crate::manifest::StateSlot;
 use crate::model::Model;
 use crate::pending::write_whole;
+use rwkvc_abi::StateSlot;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};

@@ -3,8 +3,8 @@
 use crate::toy::{CODE, bytes, manifest, reference, weights};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use rwkvc_abi::{Arg, Manifest, ProgramKind};
 use rwkvc_runtime::artifact::ArtifactError;
-use rwkvc_runtime::manifest::{Arg, Manifest, ProgramKind};
 use rwkvc_runtime::{Artifact, ArtifactWriter, Model, WorkspaceOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};

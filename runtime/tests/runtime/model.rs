@@ -1,7 +1,7 @@
 //! A model made of its parts runs: steps, chunks, scores, probes, states and errors.
 
 use crate::toy::{CODE, INITIAL, VOCAB, data, manifest, model, reference};
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::model::{LoadError, StepError};
 use rwkvc_runtime::{Buffer, Model, WorkspaceOptions};
 

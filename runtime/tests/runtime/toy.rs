@@ -1,6 +1,6 @@
 //! A toy model made of the kernels in `fixtures/kernels.c`: everything the runtime does, small enough to compute by hand.
 
-use rwkvc_runtime::manifest::{
+use rwkvc_abi::{
     Access, Arg, KernelInfo, Launch, Manifest, ModelInfo, ParamInfo, Probe, Program, ProgramKind, Size,
     StateSlot, TargetInfo, WeightInfo,
 };
@@ -91,7 +91,7 @@ pub(crate) fn manifest() -> Manifest {
     let (table, per_token) = (size(VOCAB * row, 0), size(0, row));
     use Access::{Read, ReadWrite, Write};
     let mut manifest = Manifest {
-        format: rwkvc_runtime::manifest::FORMAT_VERSION,
+        format: rwkvc_abi::FORMAT_VERSION,
         producer: "a test".into(),
         model: ModelInfo {
             name: "toy".into(),
@@ -108,7 +108,7 @@ pub(crate) fn manifest() -> Manifest {
         },
         target: TargetInfo {
             arch: "x86_64".into(),
-            extensions: vec!["sse2".into()],
+            extensions: vec!["sse3".into()],
         },
         backend: "gcc".into(),
         passes: vec![],

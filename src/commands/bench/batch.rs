@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use rwkvc::measure::{KernelRow, Spread, arithmetic, kernel_rows};
 use rwkvc::roof::Roofs;
 use rwkvc::tables::table;
-use rwkvc_runtime::manifest::ProgramKind;
+use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::{Batch, Model, State, WorkspaceOptions};
 use serde::Serialize;
 

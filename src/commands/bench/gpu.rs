@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use rwkvc::engine;
 use rwkvc::measure::gpu::{Measured, Row, Workload, measure};
 use rwkvc::tables::table;
+use rwkvc_abi::ProgramKind;
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::Artifact;
 use rwkvc_runtime::gpu::{DeviceInfo, Driver, GpuModel};
-use rwkvc_runtime::manifest::ProgramKind;
 use serde::Serialize;
 
 use super::{kernels, selections};

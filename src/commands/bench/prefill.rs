@@ -2,7 +2,7 @@
 
 use rwkvc::measure::{arithmetic_of_launch, kernel_rows};
 use rwkvc::tables::table;
-use rwkvc_runtime::manifest::{Manifest, Program};
+use rwkvc_abi::{Manifest, Program};
 use serde::Serialize;
 
 /// A kernel over a prompt.

@@ -2,7 +2,7 @@
 
 use corosensei::Coroutine;
 use corosensei::stack::DefaultStack;
-use rwkvc_runtime::object::KernelFn;
+use rwkvc_abi::KernelFn;
 
 use super::stand_ins::{Place, Request, as_thread};
 use super::warp::{self, Fiber, State, WARP};

@@ -12,7 +12,8 @@ use inkwell::targets::{
 };
 use inkwell::types::{AnyTypeEnum, BasicTypeEnum};
 use inkwell::values::FunctionValue;
-use rwkvc_runtime::object::{Code, KernelFn};
+use rwkvc_abi::KernelFn;
+use rwkvc_runtime::object::Code;
 
 use super::memory::Guarded;
 

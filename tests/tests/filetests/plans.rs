@@ -6,11 +6,11 @@ use std::path::Path;
 
 use rwkvc::compile::{Options, graph};
 use rwkvc::{backends, engine};
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{CpuFeatures, Features, GPU, Target};
 use rwkvc_ir::kernel::Extent;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::{Plan, Shape, plan};
-use rwkvc_runtime::manifest::ProgramKind;
 
 use super::with_snapshots;
 

@@ -24,7 +24,7 @@ mod skip;
 mod wkv;
 
 pub(crate) use prologue::Prologue;
-pub use sample::{SAMPLER_WORDS, Sampler, SamplerBuffer, sampler};
+pub use sample::{Sampler, SamplerBuffer, sampler};
 
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::graph::ops::{Member, Op};

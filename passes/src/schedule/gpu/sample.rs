@@ -17,6 +17,7 @@
 
 mod slice;
 
+use rwkvc_abi::SampleOptions;
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
@@ -26,8 +27,8 @@ use super::block::{Threads, block_sum, leader, parts};
 use super::{Scope, at};
 use slice::{SLICE, Slice};
 
-/// 32-bit words that say how a state's next token is chosen: temperature and top-p as f32, and a seed.
-pub const SAMPLER_WORDS: i64 = 3;
+/// Words of the [`SampleOptions`] of a state.
+const OPTION_WORDS: i64 = SampleOptions::WORDS as i64;
 
 /// Probabilities below `2^-LEAST` of the highest are not told apart.
 const LEAST: f32 = 32.0;
@@ -43,7 +44,7 @@ const SPLITS: usize = 3;
 pub enum SamplerBuffer {
     /// The logits `[T, vocab]`, f32.
     Logits,
-    /// [`SAMPLER_WORDS`] for each state, i32.
+    /// A [`SampleOptions`] for each state, as i32 words.
     Options,
     /// How many tokens each state chose before `[T]`, i32.
     Counts,
@@ -112,7 +113,7 @@ impl Open<'_> {
     fn param(&mut self, name: &str, buffer: SamplerBuffer, access: Access) -> Buf {
         let (dtype, each) = match buffer {
             SamplerBuffer::Logits => unreachable!("it has a length of its own"),
-            SamplerBuffer::Options => (DType::I32, SAMPLER_WORDS),
+            SamplerBuffer::Options => (DType::I32, OPTION_WORDS),
             SamplerBuffer::Counts | SamplerBuffer::Tokens => (DType::I32, 1),
             SamplerBuffer::Scratch(part) if part == PLACES => (DType::I32, self.scratch[part]),
             SamplerBuffer::Scratch(part) => (DType::F32, self.scratch[part]),
@@ -146,7 +147,7 @@ struct Options {
 
 impl Options {
     fn load(b: &mut Builder, buf: Buf, row: Reg) -> Self {
-        let option = |b: &mut Builder, i: i64| b.load("option", buf, at(row, SAMPLER_WORDS) + i, 1);
+        let option = |b: &mut Builder, i: i64| b.load("option", buf, at(row, OPTION_WORDS) + i, 1);
         let [temperature, top_p] = [0, 1].map(|i| {
             let bits = option(b, i);
             b.unary(Unary::FromBits, bits)

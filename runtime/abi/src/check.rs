@@ -1,11 +1,13 @@
 //! What must hold before the code of an artifact may run: every buffer of every launch is as large as the kernel
 //! expects, and nothing written is shared.
 
-use super::{
-    Access, Arg, FORMAT_VERSION, GPU_ALIGN, KernelInfo, Launch, Manifest, ParamInfo, Program, ProgramKind,
-    SAMPLER_BYTES, SAMPLER_COUNT_BYTES, StateSlot, WEIGHT_ALIGN, WeightInfo,
-};
 use std::collections::HashSet;
+
+use crate::kernel::{GPU_ALIGN, SAMPLE_COUNT_BYTES, SampleOptions, WEIGHT_ALIGN};
+use crate::{
+    Access, Arg, FORMAT_VERSION, KernelInfo, Launch, Manifest, ParamInfo, Program, ProgramKind, StateSlot,
+    WeightInfo,
+};
 
 /// Far above any real model: damaged sizes are refused before memory is asked for.
 const MAX_BUFFER: u64 = 64 << 30;
@@ -167,7 +169,7 @@ impl Manifest {
         let expected = if gpu {
             format!("1 to {MAX_THREADS} on a GPU")
         } else {
-            "0 on a processor".into()
+            "0 on a CPU".into()
         };
         Err(ManifestError::Kernel {
             symbol: kernel.symbol.clone(),
@@ -291,8 +293,8 @@ impl Manifest {
             Arg::State(offset) => (Space::State, offset, self.state_bytes(program), true),
             Arg::Arena(offset) => (Space::Arena, offset, self.arena_bytes, true),
             Arg::Tokens => (Space::Tokens, 0, tokens * 4, chooses),
-            Arg::Sampler => (Space::Sampler, 0, tokens * SAMPLER_BYTES, false),
-            Arg::Counts => (Space::Counts, 0, tokens * SAMPLER_COUNT_BYTES, true),
+            Arg::Sampler => (Space::Sampler, 0, tokens * SampleOptions::BYTES, false),
+            Arg::Counts => (Space::Counts, 0, tokens * SAMPLE_COUNT_BYTES, true),
             Arg::Logits => (Space::Logits, 0, self.logits_bytes(program), true),
         };
         let written = param.access != Access::Read;
@@ -365,14 +367,14 @@ impl Program {
 
 impl StateSlot {
     /// Its length in f32 values; `None` if no memory is that large.
-    pub(crate) fn elements(&self) -> Option<u64> {
+    pub fn elements(&self) -> Option<u64> {
         product(&self.shape)
     }
 }
 
 impl WeightInfo {
     /// Bytes of one element; `None` for an unknown dtype.
-    pub(crate) fn element_size(&self) -> Option<u64> {
+    pub fn element_size(&self) -> Option<u64> {
         match self.dtype.as_str() {
             "f32" | "i32" => Some(4),
             "f16" | "bf16" => Some(2),
@@ -381,7 +383,7 @@ impl WeightInfo {
         }
     }
 
-    pub(super) fn expected_bytes(&self) -> Result<u64, ManifestError> {
+    pub(crate) fn expected_bytes(&self) -> Result<u64, ManifestError> {
         let size = self.element_size().ok_or_else(|| {
             self.error(format!(
                 "has dtype `{}`, expected f32, f16, bf16, i32 or i8",
@@ -408,7 +410,7 @@ impl WeightInfo {
         Ok(())
     }
 
-    pub(super) fn error(&self, reason: String) -> ManifestError {
+    pub(crate) fn error(&self, reason: String) -> ManifestError {
         ManifestError::Weight {
             name: self.name.clone(),
             reason,

@@ -1,30 +1,13 @@
 //! What an artifact says about itself: everything the runtime needs to run the code, as JSON.
 
-mod check;
-
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::ManifestError;
+use crate::{Arch, ManifestError, WEIGHT_ALIGN};
 
 /// The format version this runtime reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// What weight buffers are aligned to in an artifact.
-pub const WEIGHT_ALIGN: u64 = 64;
-
-/// [`TargetInfo::arch`] of code for GPUs.
-pub const GPU_ARCH: &str = "cuda";
-
-/// What every buffer of a GPU kernel is aligned to, in bytes.
-pub const GPU_ALIGN: u64 = 16;
-
-/// Bytes that say how the next token of a state is chosen: the temperature and top-p as f32, and a 32-bit seed.
-pub const SAMPLER_BYTES: u64 = 12;
-
-/// Bytes that count the tokens of a state that were chosen.
-pub const SAMPLER_COUNT_BYTES: u64 = 4;
 
 /// The contents of an artifact except the code and the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +24,7 @@ pub struct Manifest {
     pub backend: String,
     /// The passes that ran, in order.
     pub passes: Vec<String>,
-    /// What schedules chose on a processor, of what can be measured: fields and their values, for people.
+    /// What schedules chose on a CPU, of what can be measured: fields and their values, for people.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub schedule: BTreeMap<String, String>,
     /// The kernels in the code object.
@@ -75,7 +58,7 @@ impl Manifest {
     }
 
     /// Of each weight, whether some launch reads all of it: not of tables, of which a token needs a row.
-    pub(crate) fn weights_read_whole(&self) -> Vec<bool> {
+    pub fn weights_read_whole(&self) -> Vec<bool> {
         let mut whole = vec![false; self.weights.len()];
         for launch in self.programs.iter().flat_map(|program| &program.launches) {
             let weights = launch.args.iter().filter_map(|arg| match *arg {
@@ -97,7 +80,7 @@ impl Manifest {
     }
 
     /// Bytes of the state that a program advances.
-    pub(crate) fn state_bytes(&self, program: &Program) -> u64 {
+    pub fn state_bytes(&self, program: &Program) -> u64 {
         let states = match program.kind {
             ProgramKind::Batch => program.max_tokens as u64,
             ProgramKind::Decode | ProgramKind::Prefill | ProgramKind::Score => 1,
@@ -108,7 +91,7 @@ impl Manifest {
     }
 
     /// Bytes of the logits that a program gives.
-    pub(crate) fn logits_bytes(&self, program: &Program) -> u64 {
+    pub fn logits_bytes(&self, program: &Program) -> u64 {
         let rows = if program.kind.has_all_logits() {
             program.max_tokens as u64
         } else {
@@ -120,7 +103,7 @@ impl Manifest {
 
     /// Whether the code runs on GPUs.
     pub fn is_for_gpus(&self) -> bool {
-        self.target.arch == GPU_ARCH
+        self.target.arch == Arch::Cuda.name()
     }
 
     /// The program of a kind.
@@ -165,7 +148,7 @@ fn not_rounded() -> String {
 /// The machine that the code was compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetInfo {
-    /// `x86_64`, `aarch64` or [`GPU_ARCH`].
+    /// `x86_64`, `aarch64` or `cuda`.
     pub arch: String,
     /// Required instruction set extensions, by LLVM's names (`avx2`, `avx512f` …); for GPUs the architectures whose
     /// instructions are used (`sm_80`, `sm_90` …), of which the highest is needed.
@@ -195,7 +178,7 @@ pub struct KernelInfo {
     pub symbol: String,
     /// Iterations of its parallel loop: blocks, on a GPU.
     pub grid: Size,
-    /// Threads of a block on a GPU; 0 on processors.
+    /// Threads of a block on a GPU; 0 on CPUs.
     #[serde(default)]
     pub threads: u32,
     /// The buffers it takes, in order.
@@ -297,6 +280,17 @@ pub enum ProgramKind {
 }
 
 impl ProgramKind {
+    /// Its name: `decode`, `prefill`, `score`, `batch` or `sample`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ProgramKind::Decode => "decode",
+            ProgramKind::Prefill => "prefill",
+            ProgramKind::Score => "score",
+            ProgramKind::Batch => "batch",
+            ProgramKind::Sample => "sample",
+        }
+    }
+
     /// Whether each token of a call has logits, not only the last one.
     pub fn has_all_logits(self) -> bool {
         match self {
@@ -308,13 +302,7 @@ impl ProgramKind {
 
 impl std::fmt::Display for ProgramKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            ProgramKind::Decode => "decode",
-            ProgramKind::Prefill => "prefill",
-            ProgramKind::Score => "score",
-            ProgramKind::Batch => "batch",
-            ProgramKind::Sample => "sample",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -348,8 +336,8 @@ pub enum Arg {
     Tokens,
     /// The f32 logits, `[vocab]` or `[tokens, vocab]`.
     Logits,
-    /// [`SAMPLER_BYTES`] for each state, which only a [`ProgramKind::Sample`] program reads.
+    /// A [`SampleOptions`](crate::SampleOptions) for each state, which only a [`ProgramKind::Sample`] program reads.
     Sampler,
-    /// [`SAMPLER_COUNT_BYTES`] for each state, which only a [`ProgramKind::Sample`] program counts on.
+    /// A u32 for each state, which only a [`ProgramKind::Sample`] program counts on.
     Counts,
 }
