@@ -79,7 +79,7 @@ pub fn plan_graphs(model: &Model, graphs: &[Verified<Graph>], options: &Options<
         .iter()
         .zip(graphs)
         .map(|(&kind, graph)| Shape {
-            name: name(kind),
+            kind,
             graph,
             max_tokens: max_tokens(kind, &features),
         })
@@ -134,17 +134,6 @@ pub fn graph(model: &Model, kind: ProgramKind, options: &mut Options<'_>) -> Res
         &mut ignore
     };
     Ok(pipeline::run(graph, &options.passes, &mut fuel, after)?)
-}
-
-/// The name of a shape of the step.
-pub fn name(kind: ProgramKind) -> &'static str {
-    match kind {
-        ProgramKind::Decode => "decode",
-        ProgramKind::Prefill => "prefill",
-        ProgramKind::Score => "score",
-        ProgramKind::Batch => "batch",
-        ProgramKind::Sample => "sample",
-    }
 }
 
 /// The shapes of the step that an artifact has.

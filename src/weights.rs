@@ -10,7 +10,8 @@ use rwkvc_ir::DType;
 use rwkvc_ir::graph::Graph;
 use rwkvc_ir::graph::eval::eval_const;
 use rwkvc_ir::quantized::GROUP;
-use rwkvc_passes::plan::{Layout, Packed, Packing, Plan, Source, Weight};
+use rwkvc_passes::plan::{Plan, Source, Weight};
+use rwkvc_passes::storage::{Layout, Packed, Packing};
 use rwkvc_runtime::{Buffer, SharedBytes, WeightData};
 
 /// A weight of a model that stays where the checkpoint is mapped.

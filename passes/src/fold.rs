@@ -22,7 +22,7 @@ pub(crate) fn constants(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphE
         let all: Option<Vec<f64>> = known.iter().copied().collect();
         // A constant is a finite number; what overflows stays as it is.
         let value = all
-            .and_then(|c| apply(graph.op(node), &c))
+            .and_then(|c| graph.op(node).apply(&c))
             .filter(|v| v.is_finite());
         if let (Some(value), true) = (value, !operands.is_empty()) {
             if fuel.take() {
@@ -50,21 +50,6 @@ fn constant(graph: &Graph, value: Value) -> Option<f64> {
         Op::Const(c) => Some(c.value),
         _ => None,
     }
-}
-
-/// Scalar arithmetic, in f64.
-fn apply(op: &Op, c: &[f64]) -> Option<f64> {
-    Some(match op {
-        Op::Add(_) => c[0] + c[1],
-        Op::Sub(_) => c[0] - c[1],
-        Op::Mul(_) => c[0] * c[1],
-        Op::Neg(_) => -c[0],
-        Op::Exp(_) => c[0].exp(),
-        Op::Tanh(_) => c[0].tanh(),
-        Op::Sigmoid(_) => 1.0 / (1.0 + (-c[0]).exp()),
-        Op::Relu(_) => c[0].max(0.0),
-        _ => return None,
-    })
 }
 
 /// The largest folded table, in bytes: a norm of one row a token takes a microsecond, which is not worth a second copy of

@@ -24,3 +24,4 @@ mod projection;
 pub mod quantize;
 pub mod schedule;
 mod skip_zero_activations;
+pub mod storage;

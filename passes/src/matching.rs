@@ -102,7 +102,7 @@ impl Search<'_> {
             self.nodes.insert(pattern, node);
             return true;
         }
-        let commutes = matches!(self.graph.op(node), Op::Add(_) | Op::Mul(_));
+        let commutes = self.graph.op(node).commutes();
         (self.values, self.nodes) = before.clone();
         if commutes && self.value(wanted[0], found[1]) && self.value(wanted[1], found[0]) {
             self.nodes.insert(pattern, node);

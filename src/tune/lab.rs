@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::Tuning;
 use rwkvc_ir::graph::{Graph, Verified};
-use rwkvc_passes::plan::{Layout, Plan, Source, Weight};
+use rwkvc_passes::plan::{Plan, Source, Weight};
+use rwkvc_passes::storage::Layout;
 use rwkvc_runtime::{Model, State, WeightData, Workspace, WorkspaceOptions};
 
 use super::Choice;

@@ -10,10 +10,12 @@
 //! for (name, values) in run.outputs(0) { … }
 //! ```
 
+use rwkvc_abi::{Arg, Launch};
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::eval::{ParamSource, eval_const};
 use rwkvc_ir::kernel::{Access, Kernel, Param};
-use rwkvc_passes::plan::{Launch, Layout, Place, Plan, Source, Weight};
+use rwkvc_passes::plan::{Plan, Source, Weight};
+use rwkvc_passes::storage::Layout;
 
 /// A launch as a machine sees it.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +152,7 @@ impl<'p> Interpreter<'p> {
 
     fn launch(&mut self, launch: &Launch, tokens: i64, machine: &dyn Machine) -> Result<(), String> {
         let kernel: &'p Kernel = &self.plan.kernels[launch.kernel];
-        if launch.grid != kernel.grid || launch.args.len() != kernel.params.len() {
+        if launch.args.len() != kernel.params.len() {
             return Err(format!("the launch does not fit kernel `{}`", kernel.name));
         }
         check_overlaps(launch, &kernel.params, tokens)?;
@@ -178,20 +180,20 @@ impl<'p> Interpreter<'p> {
     }
 
     /// The bytes of an argument.
-    fn bytes(&mut self, place: &Place, param: &Param, tokens: i64) -> Result<&mut [u8], String> {
+    fn bytes(&mut self, place: &Arg, param: &Param, tokens: i64) -> Result<&mut [u8], String> {
         let len = length(param, tokens);
         let (memory, offset) = match *place {
-            Place::Weight(index) => (&mut self.weights[index], 0),
-            Place::State(offset) => (&mut self.state, offset as usize),
-            Place::Arena(offset) => (&mut self.arena, offset as usize),
-            Place::Tokens => (&mut self.tokens, 0),
-            Place::Logits => {
+            Arg::Weight(index) => (&mut self.weights[index], 0),
+            Arg::State(offset) => (&mut self.state, offset as usize),
+            Arg::Arena(offset) => (&mut self.arena, offset as usize),
+            Arg::Tokens => (&mut self.tokens, 0),
+            Arg::Logits => {
                 if self.logits.len() < len {
                     self.logits.resize(len, UNDEFINED);
                 }
                 (&mut self.logits, 0)
             }
-            Place::Sampler | Place::Counts => return Err("choosing tokens is not interpreted".into()),
+            Arg::Sampler | Arg::Counts => return Err("choosing tokens is not interpreted".into()),
         };
         let has = memory.len();
         memory
@@ -215,10 +217,14 @@ impl<'p> Interpreter<'p> {
             let range = self.state_range(&slot.name, members).expect("it is there");
             outputs.push((slot.name.clone(), floats(&self.state[range])));
         }
-        let tokens = (self.tokens.len() / 4) as i64;
-        for (name, offset, len) in &self.plan.programs[program].probes {
-            let (start, len) = (*offset as usize, 4 * len.at(tokens) as usize);
-            outputs.push((name.clone(), floats(&self.arena[start..start + len])));
+        let tokens = self.tokens.len() / 4;
+        for probe in &self.plan.programs[program].probes {
+            let elements = probe.elements.at(tokens).unwrap_or(0) as usize;
+            let start = probe.offset as usize;
+            outputs.push((
+                probe.name.clone(),
+                floats(&self.arena[start..start + 4 * elements]),
+            ));
         }
         outputs
     }
@@ -231,11 +237,11 @@ fn length(param: &Param, tokens: i64) -> usize {
 /// What is written overlaps nothing else that the launch touches.
 fn check_overlaps(launch: &Launch, params: &[Param], tokens: i64) -> Result<(), String> {
     let range = |i: usize| match launch.args[i] {
-        Place::State(offset) | Place::Arena(offset) => offset..offset + length(&params[i], tokens) as u64,
+        Arg::State(offset) | Arg::Arena(offset) => offset..offset + length(&params[i], tokens) as u64,
         _ => 0..1,
     };
     let same_memory = |i: usize, j: usize| match (launch.args[i], launch.args[j]) {
-        (Place::State(_), Place::State(_)) | (Place::Arena(_), Place::Arena(_)) => true,
+        (Arg::State(_), Arg::State(_)) | (Arg::Arena(_), Arg::Arena(_)) => true,
         (a, b) => a == b,
     };
     for i in (0..params.len()).filter(|&i| params[i].access != Access::Read) {

@@ -52,7 +52,7 @@ fn planned_batch(model: &Model, passes: &Selection, states: usize) -> Plan {
     let graph = graph.specialise(None, Some(1));
     let graph = run(graph, passes, &mut Fuel::new(None), &mut |_, _| {}).expect("a better graph");
     let shape = Shape {
-        name: "batch",
+        kind: ProgramKind::Batch,
         graph: &graph,
         max_tokens: states,
     };
@@ -315,7 +315,7 @@ fn products_of_rounded_activations() {
     let graph = verify(graph.unwrap_or_else(|e| panic!("{e}"))).expect("a graph");
     for most in [64, 256, 600] {
         let shape = Shape {
-            name: "step",
+            kind: ProgramKind::Score,
             graph: &graph,
             max_tokens: most,
         };

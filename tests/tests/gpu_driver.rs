@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rwkvc::compile::{Options, kernels, plan_model};
 use rwkvc::weights::weights;
+use rwkvc_abi::Arg;
 use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{Backend, Listing, Target};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_ir::kernel::parse::parse;
 use rwkvc_passes::pipeline::Selection;
-use rwkvc_passes::plan::{Place, Plan};
+use rwkvc_passes::plan::Plan;
 use rwkvc_runtime::gpu::{Address, DeviceBuffer, Driver, Function, GpuError, KernelLaunch, Resource};
 use rwkvc_tests::fibers::FiberDriver;
 use rwkvc_tests::fixtures::{self, Golden};
@@ -241,16 +242,20 @@ impl Decoder {
                 .function(module, name)
                 .expect("a module")
                 .expect("a kernel");
-            let address = |place: &Place| match *place {
-                Place::Weight(index) => weights[index],
-                Place::State(offset) => state.offset(offset),
-                Place::Arena(offset) => arena.offset(offset),
-                Place::Tokens => tokens,
-                Place::Logits => logits,
-                Place::Sampler | Place::Counts => unreachable!("a step chooses no tokens"),
+            let address = |place: &Arg| match *place {
+                Arg::Weight(index) => weights[index],
+                Arg::State(offset) => state.offset(offset),
+                Arg::Arena(offset) => arena.offset(offset),
+                Arg::Tokens => tokens,
+                Arg::Logits => logits,
+                Arg::Sampler | Arg::Counts => unreachable!("a step chooses no tokens"),
             };
             let args = launch.args.iter().map(|place| address(place).0).chain([1]);
-            (function, launch.grid.at(1) as u32, args.collect())
+            (
+                function,
+                plan.kernels[launch.kernel].grid.at(1) as u32,
+                args.collect(),
+            )
         });
         Decoder {
             launches: launches.collect(),

@@ -14,7 +14,7 @@ impl Emitter<'_, '_> {
     pub(crate) fn compute(&mut self, dest: Reg, inst: &Inst) -> Result<Vec<Value>, LowerError> {
         let ty = self.kernel.ty(dest);
         Ok(match inst {
-            Inst::Float(value) => vec![self.b.ins().f32const(*value)],
+            Inst::Float(value) => vec![self.b.ins().f32const(value.get())],
             Inst::Int(value) => vec![self.b.ins().iconst(types::I32, i64::from(*value as u32))],
             Inst::Index(value) => vec![self.b.ins().iconst(types::I64, *value)],
             Inst::Tokens => vec![self.tokens],

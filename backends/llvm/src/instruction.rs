@@ -16,7 +16,7 @@ impl<'c> Emitter<'_, '_, 'c> {
     pub(crate) fn compute(&self, dest: Reg, inst: &Inst) -> Result<BasicValueEnum<'c>, Fault> {
         let ty = self.kernel.ty(dest);
         match inst {
-            Inst::Float(value) => Ok(self.context.f32_type().const_float(f64::from(*value)).into()),
+            Inst::Float(value) => Ok(self.context.f32_type().const_float(f64::from(value.get())).into()),
             Inst::Int(value) => Ok(self.ints(*value as u32, 1)),
             Inst::Index(value) => Ok(self.index(*value).into()),
             Inst::Tokens => Ok(self.tokens.into()),

@@ -7,12 +7,11 @@ use super::ops::{Kind, OPS};
 /// The op table in Markdown, one section for each op.
 pub fn reference() -> String {
     let mut text = String::from("# Ops of the graph IR\n");
-    for kind in [Kind::Core, Kind::Fused] {
-        text += match kind {
-            Kind::Core => "\n## Core ops\n",
-            Kind::Fused => "\n## Fused ops\n\nEach decomposes into core ops and means what they mean.\n",
-        };
-        for op in OPS.iter().filter(|op| op.kind == kind) {
+    let core = "\n## Core ops\n";
+    let fused = "\n## Fused ops\n\nEach decomposes into core ops and means what they mean.\n";
+    for (heading, is_fused) in [(core, false), (fused, true)] {
+        text += heading;
+        for op in OPS.iter().filter(|op| (op.kind == Kind::Fused) == is_fused) {
             // Writing to a string cannot fail.
             _ = write!(text, "\n### `{}`\n\n", op.mnemonic);
             _ = write!(

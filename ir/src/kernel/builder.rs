@@ -3,6 +3,7 @@
 use super::*;
 
 mod affine;
+pub mod transcendental;
 
 /// Builds one [`Kernel`]. Types are inferred; a combination that has none is a bug of the caller and panics.
 pub struct Builder {
@@ -126,7 +127,7 @@ impl Builder {
 
     /// An f32 constant in each of `lanes` lanes.
     pub fn float(&mut self, value: f32, lanes: u32) -> Reg {
-        let c = self.inst("c", Inst::Float(value));
+        let c = self.inst("c", Inst::Float(value.into()));
         self.splat(c, lanes)
     }
 

@@ -256,11 +256,34 @@ pub enum Half {
     Upper,
 }
 
+/// An f32 that equals another if their bits do, so that kernels can be compared and hashed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Float(u32);
+
+impl Float {
+    /// The number.
+    pub const fn get(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+impl From<f32> for Float {
+    fn from(x: f32) -> Self {
+        Float(x.to_bits())
+    }
+}
+
+impl std::fmt::Debug for Float {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 /// Computes one register.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Inst {
     /// A scalar F32 constant.
-    Float(f32),
+    Float(Float),
     /// A scalar I32 constant.
     Int(i32),
     /// A scalar Index constant.
@@ -371,7 +394,7 @@ pub enum Bound {
 }
 
 /// One statement.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stmt {
     /// Computes a register.
     Let(Reg, Inst),
@@ -421,7 +444,7 @@ pub enum Stmt {
 }
 
 /// A kernel.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// Its name: a C identifier, unique in its plan.
     pub name: String,

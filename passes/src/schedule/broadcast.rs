@@ -1,31 +1,9 @@
-//! Ops whose result has each element from the same position of its operands: what they compute, and where operands are
-//! that are smaller than the result.
+//! Where the elements of an operand are that is smaller than the result: shapes broadcast as in NumPy.
 
-use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Affine, Reg, Unary};
+use rwkvc_ir::kernel::{Affine, Reg};
 
-use super::{Tensor, math};
-
-/// What is computed of the operands.
-pub(super) type Function<'f> = &'f dyn Fn(&mut Builder, &[Reg]) -> Reg;
-
-/// The name of an op that works element by element, and what it computes.
-pub(super) fn function(op: &Op) -> Option<(&'static str, Function<'static>)> {
-    Some(match op {
-        Op::Add(_) => ("add", &|b, x| b.add(x[0], x[1])),
-        Op::Sub(_) => ("sub", &|b, x| b.sub(x[0], x[1])),
-        Op::Mul(_) => ("mul", &|b, x| b.mul(x[0], x[1])),
-        Op::Neg(_) => ("neg", &|b, x| b.unary(Unary::Neg, x[0])),
-        Op::Exp(_) => ("exp", &|b, x| math::exp(b, x[0])),
-        Op::Tanh(_) => ("tanh", &|b, x| math::tanh(b, x[0])),
-        Op::Sigmoid(_) => ("sigmoid", &|b, x| math::sigmoid(b, x[0])),
-        Op::Relu(_) => ("relu", &|b, x| math::relu(b, x[0])),
-        // Stores round to the format of the result.
-        Op::ToBf16(_) => ("to_bf16", &|_, x| x[0]),
-        _ => return None,
-    })
-}
+use super::Tensor;
 
 /// Where the row of `x` starts that is broadcast to row `row` of `y`.
 pub(super) fn row_start(b: &mut Builder, row: Reg, x: &Tensor, y: &Tensor) -> Affine {

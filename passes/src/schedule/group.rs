@@ -1,13 +1,13 @@
 //! Groups of matrix products in one kernel: their buffers, who computes which, and what follows a product.
 
 use rwkvc_ir::graph::ops::{Activation, Member};
-use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::builder::{Builder, transcendental};
 use rwkvc_ir::kernel::{Affine, Buf, Reg};
 use rwkvc_ir::quantized::Format;
 
-use crate::plan::Part;
+use crate::storage::Part;
 
-use super::{Scope, Tensor, math};
+use super::{Scope, Tensor};
 
 /// The buffers of one member.
 pub(super) struct Buffers<'m> {
@@ -181,12 +181,12 @@ impl Buffers<'_> {
 fn activate(b: &mut Builder, activation: Activation, y: Reg) -> Reg {
     match activation {
         Activation::None => y,
-        Activation::Relu => math::relu(b, y),
+        Activation::Relu => transcendental::relu(b, y),
         Activation::Relu2 => {
-            let y = math::relu(b, y);
+            let y = transcendental::relu(b, y);
             b.mul(y, y)
         }
-        Activation::Tanh => math::tanh(b, y),
-        Activation::Sigmoid => math::sigmoid(b, y),
+        Activation::Tanh => transcendental::tanh(b, y),
+        Activation::Sigmoid => transcendental::sigmoid(b, y),
     }
 }

@@ -7,6 +7,7 @@
 
 mod broadcast;
 mod cpu;
+mod error;
 mod gpu;
 mod group;
 mod head;
@@ -14,16 +15,17 @@ mod math;
 mod rows;
 
 pub use cpu::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
+pub use error::ScheduleError;
 pub(crate) use gpu::Prologue;
 pub use gpu::{Sampler, SamplerBuffer, sampler};
 
 use rwkvc_backend_api::{Features, GpuFeatures};
 use rwkvc_ir::DType;
-use rwkvc_ir::graph::ops::{LinearGroup, Op, Quantize};
+use rwkvc_ir::graph::ops::{Emit, Member, Op, Quantize};
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Access, Affine, Buf, Extent, Kernel};
 
-use crate::plan::Part;
+use crate::storage::Part;
 
 /// An operand or result as a kernel sees it: row-major, at most one dimension depends on the number of tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -195,9 +197,13 @@ fn at(reg: rwkvc_ir::kernel::Reg, factor: i64) -> Affine {
     Affine::from(reg) * factor
 }
 
-/// What is said of an op that only the packing of weights computes.
-fn no_schedule(op: &Op) -> String {
-    format!("`{}` can only be computed of weights", op.mnemonic())
+/// What an op computes that works element by element; `None` for other ops.
+fn elementwise_function(op: &Op) -> Option<(&'static str, Emit)> {
+    match op {
+        // Stores round to the format of the result.
+        Op::ToBf16(_) => Some((op.mnemonic(), |_, x| x[0])),
+        _ => op.emit().map(|emit| (op.mnemonic(), emit)),
+    }
 }
 
 /// The kernels of one op, in launch order, for up to `most` tokens of a call.
@@ -207,7 +213,7 @@ pub(crate) fn schedule(
     results: &[Tensor],
     features: &Features,
     most: i64,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     match features {
         Features::Cpu(features) => cpu::schedule(op, operands, results, features),
         Features::Gpu(features) => gpu::schedule(op, operands, results, false, features, most),
@@ -221,28 +227,17 @@ pub(crate) fn carrying(
     results: &[Tensor],
     features: &GpuFeatures,
     most: i64,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     gpu::schedule(op, operands, results, true, features, most)
 }
 
 /// The kernels of a group of products on a GPU with the `norm_shift_mix` that they multiply.
 pub(crate) fn joined(
     prologue: &Prologue<'_>,
-    group: &LinearGroup,
+    members: &[Member],
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
-    gpu::joined(prologue, &group.members, operands, results, features)
-}
-
-/// The operand that an op updates in place and the result that it becomes.
-pub(crate) fn in_place(op: &Op, n_operands: usize) -> Option<(usize, usize)> {
-    match op {
-        Op::Wkv7(_) | Op::Wkv7Block(_) => Some((0, 0)),
-        Op::TokenShift(_) => Some((1, 1)),
-        Op::ShiftMix(_) => Some((1, n_operands - 2)),
-        Op::NormShiftMix(_) => Some((3, n_operands - 4)),
-        _ => None,
-    }
+) -> Result<Vec<Scheduled>, ScheduleError> {
+    gpu::joined(prologue, members, operands, results, features)
 }

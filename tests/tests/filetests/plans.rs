@@ -43,7 +43,7 @@ fn launches_of_the_demo() {
         };
         let graph = graph(&model, program, &mut options).expect("a graph");
         let shape = Shape {
-            name: "step",
+            kind: program,
             graph: &graph,
             max_tokens: if program == ProgramKind::Decode { 1 } else { 128 },
         };
@@ -67,7 +67,7 @@ fn text(plan: &Plan) -> String {
             text,
             "{:<24} {kernel}, grid {}, {} bytes of weights",
             launch.label,
-            extent(launch.grid),
+            extent(plan.kernels[launch.kernel].grid),
             launch.weight_bytes
         );
     }

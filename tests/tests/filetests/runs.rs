@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use rwkvc::backends;
 use rwkvc::compile::kernels;
+use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{CpuFeatures, Features, GPU, Target};
 use rwkvc_ir::graph::eval::eval;
 use rwkvc_ir::graph::ops::OPS;
@@ -158,7 +159,7 @@ fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
             }
             for features in MACHINES {
                 let shape = Shape {
-                    name: "step",
+                    kind: ProgramKind::Score,
                     graph: &graph,
                     max_tokens: free.max_tokens(),
                 };

@@ -1,6 +1,15 @@
 //! Functions of single elements.
 
 use super::{Data, Real};
+use crate::graph::ops::Elementwise;
+
+/// An element-wise op of one or two operands, as `infer` has checked.
+pub(crate) fn eval<'a, F: Real, O: Elementwise>(_: &O, operands: &[Data<'a, F>]) -> Data<'a, F> {
+    match operands {
+        [x, y] => binary(x, y, |x, y| O::apply(&[x, y])),
+        _ => unary(&operands[0], |x| O::apply(&[x])),
+    }
+}
 
 /// `f` of each element.
 pub(crate) fn unary<'a, F: Real>(x: &Data<'a, F>, f: impl Fn(F) -> F) -> Data<'a, F> {

@@ -1,21 +1,18 @@
 //! `exp`
 
-use super::{Eval, Exp, Infer, shapes};
-use crate::graph::eval::{Data, Env, EvalError, Real, elementwise};
-use crate::graph::{TensorType, TypeError};
+use super::{Elementwise, Exp};
+use crate::graph::eval::Real;
+use crate::kernel::Reg;
+use crate::kernel::builder::{Builder, transcendental};
 
-impl Infer for Exp {
-    fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        shapes::same(operands)
+impl Elementwise for Exp {
+    const COMMUTES: bool = false;
+
+    fn apply<F: Real>(x: &[F]) -> F {
+        x[0].exp()
     }
-}
 
-impl Eval for Exp {
-    fn eval<'a, F: Real>(
-        &self,
-        operands: &[Data<'a, F>],
-        _: &Env<'a, F>,
-    ) -> Result<Vec<Data<'a, F>>, EvalError> {
-        Ok(vec![elementwise::unary(&operands[0], |x| x.exp())])
+    fn emit(b: &mut Builder, x: &[Reg]) -> Reg {
+        transcendental::exp(b, x[0])
     }
 }

@@ -7,7 +7,7 @@ use crate::graph::{TensorType, TypeError};
 impl Infer for L2Normalize {
     fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
         shapes::not_negative("eps", self.eps)?;
-        let result = shapes::same(operands)?;
+        let result = shapes::elementwise(operands, 1)?;
         shapes::rows("x", &operands[0])?;
         Ok(result)
     }

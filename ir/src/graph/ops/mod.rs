@@ -1,9 +1,18 @@
 //! The op table: one row for each op, one file for what it means.
 //!
-//! A row is `kind file::Type { attributes } (operands) -> (results)`, `x[n]` standing for any number of them. It yields
-//! the struct, its variant of [`Op`], its mnemonic (the name of the file), text form and entry in the op reference. The
-//! file says which types the op takes and gives (`infer`), and what it computes: a `core` op is evaluated, a `fused` op
-//! is decomposed into core ops.
+//! A row is `kind file::Type { attributes } (operands) -> (results) [facts]`, `x[n]` standing for any number of them. It
+//! yields the struct, its variant of [`Op`], its mnemonic (the name of the file), text form and entry in the op
+//! reference. The file says what the op computes:
+//!
+//! | kind | the file has | used by |
+//! |---|---|---|
+//! | `elementwise` | a function of single elements, for numbers and for Kernel IR: [`Elementwise`] | evaluator, constant folding, the schedules of all targets |
+//! | `core` | types and evaluation: [`Infer`], [`Eval`] | evaluator; its schedules are in `passes` |
+//! | `fused` | types and decomposition into core ops: [`Infer`], [`Decompose`] | evaluator, fusions; without a schedule it is decomposed before planning |
+//!
+//! A fact is `view` (the result is the operand under another shape), `matrix x` (the operand `x` is a matrix, which keeps the
+//! format it is stored in), `matrices` (the op says itself which of its operands are matrices) or `in_place x -> y` (the
+//! result `y` takes the memory of the operand `x`). Element-wise ops have none.
 //!
 //! Operands of arithmetic may have any float format, and results are f32 unless the op says otherwise. Element by element, shapes broadcast as in
 //! NumPy: aligned at the last axis, an axis of 1 is repeated. "Row" means the last axis.
@@ -47,8 +56,10 @@ use attributes::Attribute;
 pub(crate) use attributes::{Attributes, Given};
 pub use linear_group::{Activation, Member};
 
-use super::eval::{Data, Env, EvalError, Real};
+use super::eval::{Data, Env, EvalError, Real, elementwise};
 use super::text::ParseError;
+use crate::kernel::Reg;
+use crate::kernel::builder::Builder;
 use crate::quantized::Format;
 
 use super::{Dim, Graph, GraphError, TensorType, TypeError, Value};
@@ -75,9 +86,40 @@ pub(crate) trait Decompose: Infer {
     fn expand(&self, graph: &mut Graph, operands: &[Value]) -> Result<Vec<Value>, GraphError>;
 }
 
+/// What an op computes that has each element of its result from the same position of its operands. It takes any float
+/// formats, and its result is f32.
+pub(crate) trait Elementwise {
+    /// Whether two operands may be exchanged.
+    const COMMUTES: bool;
+
+    /// The function of single elements, one of each operand.
+    fn apply<F: Real>(x: &[F]) -> F;
+
+    /// The same of registers of any number of lanes.
+    fn emit(b: &mut Builder, x: &[Reg]) -> Reg;
+}
+
+/// Emits an element-wise op in Kernel IR: operands in registers of any number of lanes, the result in one of as many.
+pub type Emit = fn(&mut Builder, &[Reg]) -> Reg;
+
+/// Something that planning and schedules need to know of an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The result is the operand under another shape.
+    View,
+    /// The operand of this name is a matrix, which keeps the format it is stored in.
+    Matrix(&'static str),
+    /// The op says itself which operands are matrices.
+    Matrices,
+    /// The result of the second name takes the memory of the operand of the first.
+    InPlace(&'static str, &'static str),
+}
+
 /// Whether an op has a meaning of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Evaluated element by element.
+    Elementwise,
     /// Evaluated as it is.
     Core,
     /// Stands for core ops, into which it decomposes.
@@ -97,21 +139,53 @@ pub struct OpInfo {
     pub operands: &'static [&'static str],
     /// Names of its results; `x[n]` for any number.
     pub results: &'static [&'static str],
+    /// What planning and schedules need to know.
+    pub facts: &'static [Fact],
     /// What it computes, in Markdown.
     pub doc: &'static str,
 }
 
+impl OpInfo {
+    /// Which of `len` operands or results has a name of this list.
+    fn position(names: &[&str], name: &str, len: usize) -> Option<usize> {
+        let at = names.iter().position(|n| *n == name)?;
+        // Any number of others may come before it, but then none comes behind.
+        let is_after_many = names[..at].iter().any(|n| n.ends_with(']'));
+        if is_after_many {
+            (len + at).checked_sub(names.len())
+        } else {
+            Some(at)
+        }
+    }
+}
+
 macro_rules! ops {
+    (@fact view) => { Fact::View };
+    (@fact matrices) => { Fact::Matrices };
+    (@fact matrix $operand:ident) => { Fact::Matrix(stringify!($operand)) };
+    (@fact in_place $operand:ident -> $result:ident) => { Fact::InPlace(stringify!($operand), stringify!($result)) };
+    (@kind elementwise) => { Kind::Elementwise };
     (@kind core) => { Kind::Core };
     (@kind fused) => { Kind::Fused };
     (@mnemonic const_) => { "const" };
     (@mnemonic $file:ident) => { stringify!($file) };
+    (@eval elementwise $op:ident $operands:ident $env:ident) => { Ok(vec![elementwise::eval($op, $operands)]) };
     (@eval core $op:ident $operands:ident $env:ident) => { Eval::eval($op, $operands, $env) };
     (@eval fused $op:ident $operands:ident $env:ident) => {
         super::eval::eval_decomposed(|graph, values| $op.decompose(graph, values), $operands, $env)
     };
+    (@infer elementwise $op:ident $operands:ident $n:expr) => { { let _ = $op; shapes::elementwise($operands, $n) } };
+    (@infer $kind:ident $op:ident $operands:ident $n:expr) => { $op.infer($operands) };
+    (@emit elementwise $name:ident) => { Some(<$name as Elementwise>::emit) };
+    (@emit $kind:ident $name:ident) => { None };
+    (@apply elementwise $name:ident $x:ident) => { Some(<$name as Elementwise>::apply($x)) };
+    (@apply $kind:ident $name:ident $x:ident) => { None };
+    (@commutes elementwise $name:ident) => { <$name as Elementwise>::COMMUTES };
+    (@commutes $kind:ident $name:ident) => { false };
+    (@decompose elementwise $op:ident $graph:ident $operands:ident) => { None };
     (@decompose core $op:ident $graph:ident $operands:ident) => { None };
     (@decompose fused $op:ident $graph:ident $operands:ident) => { Some($op.decompose($graph, $operands)) };
+    (@inherent elementwise $name:ident) => {};
     (@inherent core $name:ident) => {};
     (@inherent fused $name:ident) => {
         impl $name {
@@ -131,7 +205,7 @@ macro_rules! ops {
         $(#[doc = $doc:literal])*
         $kind:ident $file:ident::$name:ident {
             $( $(#[doc = $attribute_doc:literal])* $attribute:ident: $ty:ty ),* $(,)?
-        } ( $($operand:ident $([$more:tt])?),* ) -> ( $($result:ident $([$more_results:tt])?),* );
+        } ( $($operand:ident $([$more:tt])?),* ) -> ( $($result:ident $([$more_results:tt])?),* ) [ $( $fact:ident $($of:ident $(-> $to:ident)?)? ),* ];
     )*) => {
         $(
             $(#[doc = $doc])*
@@ -163,6 +237,7 @@ macro_rules! ops {
                 attributes: &[ $( (stringify!($attribute), concat!($($attribute_doc),*)) ),* ],
                 operands: &[ $( concat!(stringify!($operand) $(, "[", stringify!($more), "]")?) ),* ],
                 results: &[ $( concat!(stringify!($result) $(, "[", stringify!($more_results), "]")?) ),* ],
+                facts: &[ $( ops!(@fact $fact $($of $(-> $to)?)?) ),* ],
                 doc: concat!($($doc, "\n"),*),
             }, )*
         ];
@@ -179,6 +254,27 @@ macro_rules! ops {
             pub fn kind(&self) -> Kind {
                 match self {
                     $( Op::$name(_) => ops!(@kind $kind), )*
+                }
+            }
+
+            /// What an element-wise op computes, in Kernel IR; `None` for other ops.
+            pub fn emit(&self) -> Option<Emit> {
+                match self {
+                    $( Op::$name(_) => ops!(@emit $kind $name), )*
+                }
+            }
+
+            /// What an element-wise op makes of one number of each operand; `None` for other ops.
+            pub fn apply(&self, _x: &[f64]) -> Option<f64> {
+                match self {
+                    $( Op::$name(_) => ops!(@apply $kind $name _x), )*
+                }
+            }
+
+            /// Whether its two operands may be exchanged.
+            pub fn commutes(&self) -> bool {
+                match self {
+                    $( Op::$name(_) => ops!(@commutes $kind $name), )*
                 }
             }
 
@@ -216,7 +312,7 @@ macro_rules! ops {
             /// If the op does not fit the operands.
             pub fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
                 let results = match self {
-                    $( Op::$name(op) => op.infer(operands), )*
+                    $( Op::$name(op) => ops!(@infer $kind op operands [$(stringify!($operand)),*].len()), )*
                 }?;
                 match results.iter().find(|ty| !ty.is_valid()) {
                     Some(ty) => Err(TypeError::Unrepresentable(ty.clone())),
@@ -256,7 +352,7 @@ ops! {
         name: String,
         /// Its type.
         ty: TensorType,
-    } () -> (x);
+    } () -> (x) [];
 
     /// A weight of the model, by its official tensor name.
     core param::Param {
@@ -264,25 +360,25 @@ ops! {
         name: String,
         /// Its type: the number format is the stored one.
         ty: TensorType,
-    } () -> (w);
+    } () -> (w) [];
 
     /// A number, as a scalar.
     core const_::Const {
         /// A finite number.
         value: f64,
-    } () -> (c);
+    } () -> (c) [];
 
     /// Rows of a table, by token: `table[V,D]`, `tokens[..]` → `y[..,D]`. A token that is not in the table is an error.
-    core embed::Embed {} (table, tokens) -> (y);
+    core embed::Embed {} (table, tokens) -> (y) [matrix table];
 
     /// `y = W x` for each row: `x[..,I]`, `w[O,I]` → `y[..,O]`.
-    core linear::Linear {} (x, w) -> (y);
+    core linear::Linear {} (x, w) -> (y) [matrix w];
 
     /// A matrix of its own for each row: `x[..,I]`, `m[..,I,J]` → `y[..,J]`, `y_j = Σ_i x_i m_ij`.
-    core contract::Contract {} (x, m) -> (y);
+    core contract::Contract {} (x, m) -> (y) [matrix m];
 
     /// `w[A,B]` → `y[B,A]`, in the number format of `w`.
-    core transpose::Transpose {} (w) -> (y);
+    core transpose::Transpose {} (w) -> (y) [];
 
     /// For each operand its elements as the nearest ones of a quantised format, group by group of consecutive elements of a row.
     core quantize::Quantize {
@@ -290,78 +386,78 @@ ops! {
         format: Format,
         /// Whether groups run down the columns of a matrix instead.
         columns: bool,
-    } (x[n]) -> (y[n]);
+    } (x[n]) -> (y[n]) [];
 
     /// The nearest bf16, ties to even, element by element: what activations are for matrix units.
-    core to_bf16::ToBf16 {} (x) -> (y);
+    core to_bf16::ToBf16 {} (x) -> (y) [];
 
     /// `x + y`, element by element.
-    core add::Add {} (x, y) -> (z);
+    elementwise add::Add {} (x, y) -> (z) [];
 
     /// `x - y`, element by element.
-    core sub::Sub {} (x, y) -> (z);
+    elementwise sub::Sub {} (x, y) -> (z) [];
 
     /// `x y`, element by element.
-    core mul::Mul {} (x, y) -> (z);
+    elementwise mul::Mul {} (x, y) -> (z) [];
 
     /// `-x`, element by element.
-    core neg::Neg {} (x) -> (y);
+    elementwise neg::Neg {} (x) -> (y) [];
 
     /// `e^x`, element by element.
-    core exp::Exp {} (x) -> (y);
+    elementwise exp::Exp {} (x) -> (y) [];
 
     /// The hyperbolic tangent, element by element.
-    core tanh::Tanh {} (x) -> (y);
+    elementwise tanh::Tanh {} (x) -> (y) [];
 
     /// `1 / (1 + e^-x)`, element by element.
-    core sigmoid::Sigmoid {} (x) -> (y);
+    elementwise sigmoid::Sigmoid {} (x) -> (y) [];
 
     /// `max(x, 0)`, element by element.
-    core relu::Relu {} (x) -> (y);
+    elementwise relu::Relu {} (x) -> (y) [];
 
     /// `(x - mean) / √(variance + eps) * weight + bias` for each row, with the biased variance. The shape of `weight` and
     /// `bias` is that of the last axes of `x`: `[N]`, or `[H,N]` for a group norm of heads `x[..,H,N]`.
     core layer_norm::LayerNorm {
         /// Added to the variance.
         eps: f64,
-    } (x, weight, bias) -> (y);
+    } (x, weight, bias) -> (y) [];
 
     /// `x / max(‖x‖₂, eps)` for each row.
     core l2_normalize::L2Normalize {
         /// The least divisor.
         eps: f64,
-    } (x) -> (y);
+    } (x) -> (y) [];
 
     /// The sum of each row: `x[..,N]` → `y[..,1]`.
-    core sum::Sum {} (x) -> (y);
+    core sum::Sum {} (x) -> (y) [];
 
     /// The same elements in row-major order under another shape. Symbolic lengths stay.
     core reshape::Reshape {
         /// The new shape.
         shape: Vec<Dim>,
-    } (x) -> (y);
+    } (x) -> (y) [view];
 
     /// The token before each token: `x[B,T,C]`, `prev[B,C]` → `shifted[B,T,C]`, `next[B,C]`; `shifted` is `prev` at the
     /// first token and `x` of the token before at the others, `next` is `x` of the last token.
-    core token_shift::TokenShift {} (x, prev) -> (shifted, next);
+    core token_shift::TokenShift {} (x, prev) -> (shifted, next) [in_place prev -> next];
 
     /// The WKV-7 recurrence, token after token for each head: `S' = S diag(w) + (S a) bᵀ + v kᵀ`, `y = S' r`;
     /// `state[B,H,N,N]`, the others `[B,T,H,N]`. The state is indexed by value, then key. `w` is the decay, between 0 and
     /// 1.
-    core wkv7::Wkv7 {} (state, r, w, k, v, a, b) -> (next, y);
+    core wkv7::Wkv7 {} (state, r, w, k, v, a, b) -> (next, y) [in_place state -> next];
 
     /// The last token: `x[B,T,..]` → `y[B,1,..]`.
-    core last::Last {} (x) -> (y);
+    core last::Last {} (x) -> (y) [];
 
     /// Interpolations between each token and the one before: `y_i = x + (shifted - x) * mix_i`, where `shifted, next =
     /// token_shift x, prev`; `x[B,T,C]`, `prev[B,C]`, each `mix[C]`.
-    fused shift_mix::ShiftMix {} (x, prev, mix[n]) -> (y[n], next);
+    fused shift_mix::ShiftMix {} (x, prev, mix[n]) -> (y[n], next) [in_place prev -> next];
 
     /// `shift_mix` of `layer_norm x, weight, bias`.
     fused norm_shift_mix::NormShiftMix {
         /// Added to the variance.
         eps: f64,
-    } (x, weight, bias, prev, mix[n]) -> (y[n], next);
+    } (x, weight, bias, prev, mix[n]) -> (y[n], next) [in_place prev -> next];
 
     /// Matrix products with what rides along: `y = activation(W x + bias) * scale + residual` for each member. Operands
     /// are member after member: `x[..,I]`, `w[O,I]` and, if the member has them, `bias[O]`, `scale[..,O]`,
@@ -370,7 +466,7 @@ ops! {
         /// For each member the parts it has, joined by `+`: `skip_zeros` if many of `x` are zero; `bias`; one of `relu`,
         /// `relu2`, `tanh`, `sigmoid`; `scale`; `residual`. `plain` has none.
         members: Vec<Member>,
-    } (operand[n]) -> (y[n]);
+    } (operand[n]) -> (y[n]) [matrices];
 
     /// What happens to the heads between the projections and the output matrix: decay `exp(decay_scale σ(w))`, removal
     /// key `kk`, key `k (1 + (a - 1) k_a)`, value residual `v + (v_first - v) v_gate`, `wkv7`, group norm, bonus and gate.
@@ -385,5 +481,37 @@ ops! {
         decay_scale: f64,
         /// Whether there are `v_first` and `v_gate`, after the other operands.
         value_residual: bool,
-    } (state, r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias, value_residual[n]) -> (next, y);
+    } (state, r, w, k, v, a, g, k_k, k_a, r_k, ln_weight, ln_bias, value_residual[n]) -> (next, y) [in_place state -> next];
+}
+
+impl Op {
+    /// Whether the result is the operand under another shape.
+    pub fn is_view(&self) -> bool {
+        self.info().facts.contains(&Fact::View)
+    }
+
+    /// Whether the operand of this number is a matrix, which keeps the format it is stored in.
+    pub fn reads_matrix(&self, operand: usize) -> bool {
+        let info = self.info();
+        info.facts.iter().any(|fact| match fact {
+            Fact::Matrix(name) => info.operands.get(operand) == Some(name),
+            Fact::Matrices => match self {
+                Op::LinearGroup(group) => group.weight_operands().any(|w| w == operand),
+                _ => unreachable!("`{}` does not say which operands are matrices", self.mnemonic()),
+            },
+            Fact::View | Fact::InPlace(..) => false,
+        })
+    }
+
+    /// The operand whose memory a result takes, and the result, of so many.
+    pub fn in_place(&self, operands: usize, results: usize) -> Option<(usize, usize)> {
+        let info = self.info();
+        info.facts.iter().find_map(|fact| match fact {
+            Fact::InPlace(operand, result) => Some((
+                OpInfo::position(info.operands, operand, operands)?,
+                OpInfo::position(info.results, result, results)?,
+            )),
+            Fact::View | Fact::Matrix(_) | Fact::Matrices => None,
+        })
+    }
 }

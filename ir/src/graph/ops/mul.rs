@@ -1,23 +1,18 @@
 //! `mul`
 
-use super::{Eval, Infer, Mul, shapes};
-use crate::graph::eval::{Data, Env, EvalError, Real, elementwise};
-use crate::graph::{TensorType, TypeError};
+use super::{Elementwise, Mul};
+use crate::graph::eval::Real;
+use crate::kernel::Reg;
+use crate::kernel::builder::Builder;
 
-impl Infer for Mul {
-    fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        shapes::broadcast(operands)
+impl Elementwise for Mul {
+    const COMMUTES: bool = true;
+
+    fn apply<F: Real>(x: &[F]) -> F {
+        x[0] * x[1]
     }
-}
 
-impl Eval for Mul {
-    fn eval<'a, F: Real>(
-        &self,
-        operands: &[Data<'a, F>],
-        _: &Env<'a, F>,
-    ) -> Result<Vec<Data<'a, F>>, EvalError> {
-        Ok(vec![elementwise::binary(&operands[0], &operands[1], |x, y| {
-            x * y
-        })])
+    fn emit(b: &mut Builder, x: &[Reg]) -> Reg {
+        b.mul(x[0], x[1])
     }
 }

@@ -1,21 +1,18 @@
 //! `neg`
 
-use super::{Eval, Infer, Neg, shapes};
-use crate::graph::eval::{Data, Env, EvalError, Real, elementwise};
-use crate::graph::{TensorType, TypeError};
+use super::{Elementwise, Neg};
+use crate::graph::eval::Real;
+use crate::kernel::builder::Builder;
+use crate::kernel::{Reg, Unary};
 
-impl Infer for Neg {
-    fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        shapes::same(operands)
+impl Elementwise for Neg {
+    const COMMUTES: bool = false;
+
+    fn apply<F: Real>(x: &[F]) -> F {
+        -x[0]
     }
-}
 
-impl Eval for Neg {
-    fn eval<'a, F: Real>(
-        &self,
-        operands: &[Data<'a, F>],
-        _: &Env<'a, F>,
-    ) -> Result<Vec<Data<'a, F>>, EvalError> {
-        Ok(vec![elementwise::unary(&operands[0], |x| -x)])
+    fn emit(b: &mut Builder, x: &[Reg]) -> Reg {
+        b.unary(Unary::Neg, x[0])
     }
 }

@@ -1,21 +1,18 @@
 //! `relu`
 
-use super::{Eval, Infer, Relu, shapes};
-use crate::graph::eval::{Data, Env, EvalError, Real, elementwise};
-use crate::graph::{TensorType, TypeError};
+use super::{Elementwise, Relu};
+use crate::graph::eval::Real;
+use crate::kernel::Reg;
+use crate::kernel::builder::{Builder, transcendental};
 
-impl Infer for Relu {
-    fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        shapes::same(operands)
+impl Elementwise for Relu {
+    const COMMUTES: bool = false;
+
+    fn apply<F: Real>(x: &[F]) -> F {
+        x[0].max(F::ZERO)
     }
-}
 
-impl Eval for Relu {
-    fn eval<'a, F: Real>(
-        &self,
-        operands: &[Data<'a, F>],
-        _: &Env<'a, F>,
-    ) -> Result<Vec<Data<'a, F>>, EvalError> {
-        Ok(vec![elementwise::unary(&operands[0], |x| x.max(F::ZERO))])
+    fn emit(b: &mut Builder, x: &[Reg]) -> Reg {
+        transcendental::relu(b, x[0])
     }
 }

@@ -83,33 +83,40 @@ pub(crate) fn f32_of(shape: impl IntoIterator<Item = Dim>) -> TensorType {
     TensorType::new(DType::F32, shape)
 }
 
-/// The result of a function of one operand, element by element.
-pub(crate) fn same(operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-    let [x] = exactly(operands)?;
-    float("x", x)?;
-    Ok(vec![f32_of(x.shape.iter().copied())])
-}
-
-/// The result of a function of two operands, element by element.
-pub(crate) fn broadcast(operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-    let [x, y] = exactly(operands)?;
-    float("x", x)?;
-    float("y", y)?;
-    let rank = x.shape.len().max(y.shape.len());
-    let axis = |ty: &TensorType, from_last: usize| match ty.shape.len().checked_sub(from_last + 1) {
-        Some(i) => ty.shape[i],
-        None => Dim::Fixed(1),
-    };
+/// The result of an element-wise function of `n` operands: they have float formats, and their shapes broadcast.
+pub(crate) fn elementwise(operands: &[TensorType], n: usize) -> Result<Vec<TensorType>, TypeError> {
+    if operands.len() != n {
+        return Err(TypeError::OperandCount {
+            expected: n.to_string(),
+            found: operands.len(),
+        });
+    }
+    const NAMES: [&str; 3] = ["x", "y", "z"];
     let mut shape = vec![];
-    for i in (0..rank).rev() {
-        let (a, b) = (axis(x, i), axis(y, i));
-        ensure(
-            a == b || a == Dim::Fixed(1) || b == Dim::Fixed(1),
-            "y",
-            y,
-            format!("to broadcast with {x}"),
-        )?;
-        shape.push(if a == Dim::Fixed(1) { b } else { a });
+    for (i, (operand, name)) in operands.iter().zip(NAMES).enumerate() {
+        float(name, operand)?;
+        let joined = broadcast(&shape, &operand.shape);
+        shape = joined.ok_or_else(|| TypeError::Operand {
+            operand: name.into(),
+            found: operand.clone(),
+            expected: format!("to broadcast with {}", operands[i.saturating_sub(1)]),
+        })?;
     }
     Ok(vec![f32_of(shape)])
+}
+
+/// The shape that two shapes broadcast to: aligned at the last axis, an axis of 1 is repeated.
+fn broadcast(x: &[Dim], y: &[Dim]) -> Option<Vec<Dim>> {
+    let rank = x.len().max(y.len());
+    let axis = |shape: &[Dim], i: usize| match (i + shape.len()).checked_sub(rank) {
+        Some(i) => shape[i],
+        None => Dim::Fixed(1),
+    };
+    (0..rank)
+        .map(|i| match (axis(x, i), axis(y, i)) {
+            (a, b) if a == b => Some(a),
+            (Dim::Fixed(1), other) | (other, Dim::Fixed(1)) => Some(other),
+            _ => None,
+        })
+        .collect()
 }

@@ -1,23 +1,18 @@
 //! `sigmoid`
 
-use super::{Eval, Infer, Sigmoid, shapes};
-use crate::graph::eval::{Data, Env, EvalError, Real, elementwise};
-use crate::graph::{TensorType, TypeError};
+use super::{Elementwise, Sigmoid};
+use crate::graph::eval::Real;
+use crate::kernel::Reg;
+use crate::kernel::builder::{Builder, transcendental};
 
-impl Infer for Sigmoid {
-    fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        shapes::same(operands)
+impl Elementwise for Sigmoid {
+    const COMMUTES: bool = false;
+
+    fn apply<F: Real>(x: &[F]) -> F {
+        F::ONE / (F::ONE + (-x[0]).exp())
     }
-}
 
-impl Eval for Sigmoid {
-    fn eval<'a, F: Real>(
-        &self,
-        operands: &[Data<'a, F>],
-        _: &Env<'a, F>,
-    ) -> Result<Vec<Data<'a, F>>, EvalError> {
-        Ok(vec![elementwise::unary(&operands[0], |x| {
-            F::ONE / (F::ONE + (-x).exp())
-        })])
+    fn emit(b: &mut Builder, x: &[Reg]) -> Reg {
+        transcendental::sigmoid(b, x[0])
     }
 }

@@ -1,21 +1,18 @@
 //! `tanh`
 
-use super::{Eval, Infer, Tanh, shapes};
-use crate::graph::eval::{Data, Env, EvalError, Real, elementwise};
-use crate::graph::{TensorType, TypeError};
+use super::{Elementwise, Tanh};
+use crate::graph::eval::Real;
+use crate::kernel::Reg;
+use crate::kernel::builder::{Builder, transcendental};
 
-impl Infer for Tanh {
-    fn infer(&self, operands: &[TensorType]) -> Result<Vec<TensorType>, TypeError> {
-        shapes::same(operands)
+impl Elementwise for Tanh {
+    const COMMUTES: bool = false;
+
+    fn apply<F: Real>(x: &[F]) -> F {
+        x[0].tanh()
     }
-}
 
-impl Eval for Tanh {
-    fn eval<'a, F: Real>(
-        &self,
-        operands: &[Data<'a, F>],
-        _: &Env<'a, F>,
-    ) -> Result<Vec<Data<'a, F>>, EvalError> {
-        Ok(vec![elementwise::unary(&operands[0], |x| x.tanh())])
+    fn emit(b: &mut Builder, x: &[Reg]) -> Reg {
+        transcendental::tanh(b, x[0])
     }
 }

@@ -11,7 +11,7 @@ impl Run<'_, '_, '_> {
         let d = self.at(dest, thread);
         let is_index = |reg: Reg| self.program.kernel.ty(reg).scalar == Scalar::Index;
         match *inst {
-            Inst::Float(x) => self.words[d] = x.to_bits(),
+            Inst::Float(x) => self.words[d] = x.get().to_bits(),
             Inst::Int(n) => self.words[d] = n as u32,
             Inst::Index(n) => self.indices[d] = n,
             Inst::Tokens => self.indices[d] = self.tokens,

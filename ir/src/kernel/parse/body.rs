@@ -279,7 +279,7 @@ impl<'t> Parser<'t> {
             });
         }
         Ok(match word {
-            "const" => Inst::Float(self.float()?),
+            "const" => Inst::Float(self.float()?.into()),
             "const.i32" => Inst::Int(self.integer(i64::from(i32::MAX))? as i32),
             "const.index" => Inst::Index(self.integer(i64::MAX)?),
             "tokens" => Inst::Tokens,

@@ -103,7 +103,7 @@ impl Names {
     pub(crate) fn inst(&self, inst: &Inst) -> String {
         let r = |reg: &Reg| self.reg(*reg);
         match inst {
-            Inst::Float(x) if x.is_nan() => format!("const 0x{:08x}", x.to_bits()),
+            Inst::Float(x) if x.get().is_nan() => format!("const 0x{:08x}", x.get().to_bits()),
             Inst::Float(x) => format!("const {x:?}"),
             Inst::Int(n) => format!("const.i32 {n}"),
             Inst::Index(n) => format!("const.index {n}"),

@@ -3,13 +3,14 @@
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::kernel::{Affine, Buf, Inst, Reg};
 
-use super::super::broadcast::{Function, row_start};
+use super::super::broadcast::row_start;
 use super::{Scheduled, Scope, Tensor, math};
+use rwkvc_ir::graph::ops::Emit;
 
 /// One result from operands that broadcast to its shape. A task is one row of the result.
 pub(super) fn elementwise(
     name: &str,
-    function: Function<'_>,
+    function: Emit,
     operands: &[Tensor],
     results: &[Tensor],
     features: &CpuFeatures,

@@ -5,7 +5,7 @@ use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg, Unary};
 use rwkvc_ir::quantized::{Format, GROUP, INT8_ZERO};
 
-use crate::plan::Part;
+use crate::storage::Part;
 
 use super::super::rows::{self, Time, by_token};
 use super::norm::statistics;

@@ -10,10 +10,11 @@ mod wkv;
 
 pub use roof::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
 
+use crate::schedule::ScheduleError;
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::graph::ops::{Member, Op};
 
-use super::{Scheduled, Tensor, at, broadcast, math, no_schedule};
+use super::{Scheduled, Tensor, at, elementwise_function, math};
 
 type Scope<'a> = super::Scope<'a, CpuFeatures>;
 
@@ -30,8 +31,8 @@ pub(super) fn schedule(
     operands: &[Tensor],
     results: &[Tensor],
     features: &CpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
-    if let Some((name, f)) = broadcast::function(op) {
+) -> Result<Vec<Scheduled>, ScheduleError> {
+    if let Some((name, f)) = elementwise_function(op) {
         return Ok(elementwise::elementwise(name, f, operands, results, features));
     }
     match op {
@@ -54,6 +55,6 @@ pub(super) fn schedule(
         Op::LinearGroup(op) => Ok(linear::linear_group(&op.members, operands, results, features)),
         Op::Wkv7(_) => Ok(wkv::wkv7(operands, results, features)),
         Op::Wkv7Block(op) => Ok(wkv::wkv7_block(op, operands, results, features)),
-        _ => Err(no_schedule(op)),
+        op => Err(ScheduleError::None(op.mnemonic())),
     }
 }

@@ -7,7 +7,7 @@ use rwkvc_ir::quantized::GROUP;
 
 use super::super::group::dispatch;
 use super::{Scheduled, Scope, Tensor, at};
-use crate::plan::Part;
+use crate::storage::Part;
 
 /// Groups of one task.
 const GROUPS: i64 = 8;

@@ -4,7 +4,7 @@
 
 use rwkvc_backend_api::CpuFeatures;
 use rwkvc_ir::graph::ops::Wkv7Block;
-use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::builder::{Builder, transcendental};
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
 
 use super::super::head::{HeadBuffers, Heads};
@@ -150,10 +150,10 @@ pub(super) fn wkv7_block(
             let inverse = math::inverse_norm(b, squares, op.norm_eps);
             let bonus = math::sum_over(b, n, lanes, |b, i, l, acc| {
                 let w = here(w).load(b, i, l);
-                let w = math::sigmoid(b, w);
+                let w = transcendental::sigmoid(b, w);
                 let scale = b.float(op.decay_scale as f32, l);
                 let w = b.mul(w, scale);
-                let decay = math::exp(b, w);
+                let decay = transcendental::exp(b, w);
                 b.store(decay_at.0, i, decay);
 
                 let a = here(a).load(b, i, l);

@@ -1,5 +1,6 @@
 //! Blocks of threads: who does what, and sums over several of them.
 
+use crate::schedule::ScheduleError;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Extent, Inst, Reg};
@@ -166,12 +167,12 @@ const MAX_VALUES: i64 = 64;
 impl Row {
     /// # Errors
     /// If the row is longer than the registers of the group.
-    pub(super) fn check(n: i64, group: i64) -> Result<(), String> {
+    pub(super) fn check(n: i64, group: i64) -> Result<(), ScheduleError> {
         if parts(n, group) > MAX_VALUES {
-            let most = MAX_VALUES * group;
-            return Err(format!(
-                "its rows have {n} elements, and a GPU holds at most {most}"
-            ));
+            return Err(ScheduleError::Row {
+                found: n,
+                capacity: MAX_VALUES * group,
+            });
         }
         Ok(())
     }

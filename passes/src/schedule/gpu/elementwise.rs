@@ -3,14 +3,15 @@
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::{Affine, Buf, Inst, Reg};
 
-use super::super::broadcast::{Function, row_start};
+use super::super::broadcast::row_start;
 use super::super::rows::{self, by_token};
 use super::{Scheduled, Scope, Tensor, at};
+use rwkvc_ir::graph::ops::Emit;
 
 /// One result from operands that broadcast to its shape.
 pub(super) fn elementwise(
     name: &str,
-    function: Function<'_>,
+    function: Emit,
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,

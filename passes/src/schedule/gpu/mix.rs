@@ -4,6 +4,7 @@
 //! writes it. With many, the blocks of the first kernel only read the state, and a second kernel leaves the last token
 //! in it. In a batch, each row has a state of its own and is the only token of it.
 
+use crate::schedule::ScheduleError;
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Affine, Buf, Extent, Inst, Reg};
@@ -142,7 +143,7 @@ pub(super) fn norm_shift_mix(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     let (n, rows) = (operands[0].last(), operands[0].rows());
     let threads = i64::from(features.threads);
     Row::check(n, threads)?;

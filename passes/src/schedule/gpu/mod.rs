@@ -26,16 +26,17 @@ mod wkv;
 pub(crate) use prologue::Prologue;
 pub use sample::{Sampler, SamplerBuffer, sampler};
 
+use crate::schedule::ScheduleError;
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::graph::ops::{Member, Op};
 
-use super::{Scheduled, Tensor, at, broadcast, math, no_schedule};
+use super::{Scheduled, Tensor, at, elementwise_function, math};
 
 type Scope<'a> = super::Scope<'a, GpuFeatures>;
 
-fn refuse_quantized(operands: &[Tensor], results: &[Tensor]) -> Result<(), String> {
+fn refuse_quantized(operands: &[Tensor], results: &[Tensor]) -> Result<(), ScheduleError> {
     match operands.iter().chain(results).any(|t| t.quantized.is_some()) {
-        true => Err("quantised values are planned for processors only".into()),
+        true => Err(ScheduleError::Quantised),
         false => Ok(()),
     }
 }
@@ -47,7 +48,7 @@ pub(super) fn joined(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     refuse_quantized(operands, results)?;
     prologue::linear_group(prologue, members, operands, results, features)
 }
@@ -60,9 +61,9 @@ pub(super) fn schedule(
     carries: bool,
     features: &GpuFeatures,
     most: i64,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     refuse_quantized(operands, results)?;
-    if let Some((name, f)) = broadcast::function(op) {
+    if let Some((name, f)) = elementwise_function(op) {
         return Ok(elementwise::elementwise(name, f, operands, results, features));
     }
     match op {
@@ -93,6 +94,6 @@ pub(super) fn schedule(
         )),
         Op::Wkv7(_) => wkv::wkv7(operands, results, features),
         Op::Wkv7Block(op) => wkv::wkv7_block(op, operands, results, features),
-        _ => Err(no_schedule(op)),
+        op => Err(ScheduleError::None(op.mnemonic())),
     }
 }

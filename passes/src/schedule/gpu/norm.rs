@@ -1,5 +1,6 @@
 //! Ops that reduce over the last axis: a warp reduces a short row, a block a long one.
 
+use crate::schedule::ScheduleError;
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::kernel::builder::Builder;
 use rwkvc_ir::kernel::{Buf, Extent, Reg};
@@ -42,7 +43,7 @@ fn each_row(
     n: i64,
     count: i64,
     body: Body<'_>,
-) -> Result<(), String> {
+) -> Result<(), ScheduleError> {
     let (threads, warp) = (i64::from(s.features.threads), i64::from(s.features.warp));
     if n > threads {
         Row::check(n, threads)?;
@@ -77,7 +78,7 @@ pub(super) fn layer_norm(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("layer_norm_{n}"), operands, results, features);
     let (x, weight, bias, y) = (
@@ -109,7 +110,7 @@ pub(super) fn l2_normalize(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("l2_normalize_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));
@@ -133,7 +134,7 @@ pub(super) fn sum(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     let n = operands[0].last();
     let mut s = Scope::new(&format!("sum_{n}"), operands, results, features);
     let (x, y) = (s.read("x", 0), s.write("y", 0));

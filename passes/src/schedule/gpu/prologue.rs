@@ -4,6 +4,7 @@
 //! which is in the cache that all multiprocessors share, like the vectors of the norm. The state is only read; one block
 //! leaves its next value elsewhere, and the blocks of a later launch carry that to its place.
 
+use crate::schedule::ScheduleError;
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Member;
@@ -54,7 +55,7 @@ pub(super) fn linear_group(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     let n = operands[0].last();
     let (threads, warp) = (i64::from(features.threads), i64::from(features.warp));
     Row::check(n, threads)?;

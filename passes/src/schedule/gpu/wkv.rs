@@ -4,10 +4,11 @@
 //! rows do not depend on each other, so between the tokens of a chunk no thread waits for another warp. What surrounds
 //! the recurrence is computed for all tokens of a chunk at once, a warp for each token.
 
+use crate::schedule::ScheduleError;
 use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::Wkv7Block;
-use rwkvc_ir::kernel::builder::Builder;
+use rwkvc_ir::kernel::builder::{Builder, transcendental};
 use rwkvc_ir::kernel::{Affine, Binary, Buf, Inst, Reg, Unary};
 
 use super::super::head::{HeadBuffers, Heads};
@@ -152,7 +153,7 @@ pub(super) fn wkv7(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     let heads = Heads::of(&operands[0], &operands[1]);
     let n = heads.n;
     let mut s = Scope::new(&format!("wkv7_{n}"), operands, results, features);
@@ -195,7 +196,7 @@ pub(super) fn wkv7_block(
     operands: &[Tensor],
     results: &[Tensor],
     features: &GpuFeatures,
-) -> Result<Vec<Scheduled>, String> {
+) -> Result<Vec<Scheduled>, ScheduleError> {
     let heads = Heads::of(&operands[0], &operands[1]);
     let (n, width) = (heads.n, heads.count * heads.n);
     Row::check(n, i64::from(features.warp))?;
@@ -231,9 +232,7 @@ pub(super) fn wkv7_block(
     let y = room(&mut s, "y_head");
     let bonus_of = s.b.shared("bonus", DType::F32, chunk);
     if 4 * (7 * chunk * n + chunk) > i64::from(features.shared_bytes) {
-        return Err(format!(
-            "heads of {n} channels do not fit into the shared memory of a GPU"
-        ));
+        return Err(ScheduleError::Head(n));
     }
     let rows = Rows::new(n, i64::from(features.threads), i64::from(features.warp));
     let before = |b: &mut Builder, token: &Affine, first: &Affine, place: Reg, inside, threads: Threads| {
@@ -253,10 +252,10 @@ pub(super) fn wkv7_block(
             kk.for_each(b, |b, j, i| {
                 let store = |b: &mut Builder, buf, x| b.store(buf, at(place, n) + i, x);
                 let w = here(b, w, i);
-                let w = math::sigmoid(b, w);
+                let w = transcendental::sigmoid(b, w);
                 let scale = b.float(op.decay_scale as f32, 1);
                 let w = b.mul(w, scale);
-                let decay = math::exp(b, w);
+                let decay = transcendental::exp(b, w);
                 store(b, x.decay, decay);
 
                 let a = here(b, a, i);

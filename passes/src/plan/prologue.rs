@@ -1,4 +1,5 @@
-//! Token shifts that the products of their mixes compute themselves, where a launch takes as long as its work.
+//! Prologue fusion: products of one token compute the token shift before them themselves, on a GPU, where a launch takes as long
+//! as its work. The next state is a deferred state write: a later launch writes it.
 //!
 //! ```text
 //! %x_r, %x_k, %next = norm_shift_mix …, %prev, …    each block normalises and mixes what it multiplies, and reads %prev
@@ -7,7 +8,7 @@
 //! ```
 
 use rwkvc_backend_api::Features;
-use rwkvc_ir::graph::ops::{LinearGroup, Op};
+use rwkvc_ir::graph::ops::{LinearGroup, Member, NormShiftMix, Op};
 use rwkvc_ir::graph::{Dim, Graph, NodeId, Value};
 
 /// A token shift and the products that take its place.
@@ -18,6 +19,10 @@ pub(super) struct Joined {
     pub(super) group: NodeId,
     /// The product whose launch carries the next state to its place.
     pub(super) carrier: NodeId,
+    /// What the norm adds to the variance.
+    pub(super) eps: f64,
+    /// The members of the group.
+    pub(super) members: Vec<Member>,
     /// For each member the number of its mix.
     pub(super) mixes: Vec<usize>,
 }
@@ -55,8 +60,10 @@ impl Joined {
         let xs: Vec<Value> = inputs(op).map(|i| operands[i]).collect();
         let norm = xs[0].node;
         let one = [Dim::Fixed(1), Dim::Fixed(1)];
-        let fits = matches!(graph.op(norm), Op::NormShiftMix(_))
-            && graph.ty(xs[0]).shape[..2] == one
+        let Op::NormShiftMix(NormShiftMix { eps }) = *graph.op(norm) else {
+            return None;
+        };
+        let fits = graph.ty(xs[0]).shape[..2] == one
             && op.members.iter().all(|m| !m.skip_zeros)
             && xs.iter().all(|x| x.node == norm);
         if !fits {
@@ -84,6 +91,8 @@ impl Joined {
             norm,
             group,
             carrier: group,
+            eps,
+            members: op.members.clone(),
             mixes: xs.iter().map(mix_of).collect::<Option<_>>()?,
         })
     }

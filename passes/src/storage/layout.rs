@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::thread;
 
-use super::{Packing, Part, Weight};
+use super::{Packing, Part};
 
 /// An arrangement of the elements of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ const COLUMNS: usize = 32;
 
 impl Layout {
     /// The shape of what has `shape` row by row.
-    pub(super) fn shape(self, shape: Vec<usize>) -> Vec<usize> {
+    pub(crate) fn shape(self, shape: Vec<usize>) -> Vec<usize> {
         match (self, shape.as_slice()) {
             (Layout::Panels { width }, &[rows, columns]) => vec![rows.div_ceil(width), columns, width],
             _ => shape,
@@ -42,7 +42,7 @@ impl Layout {
 
     /// Arranges the bytes of a matrix that lies row by row, whose `columns` elements of a row have `size` bytes each (2 or 4),
     /// into zeroed memory for the result.
-    fn arrange(self, matrix: &[u8], columns: usize, size: usize, into: &mut [u8]) {
+    pub(crate) fn arrange(self, matrix: &[u8], columns: usize, size: usize, into: &mut [u8]) {
         let Layout::Panels { width } = self else {
             return into.copy_from_slice(matrix);
         };
@@ -64,20 +64,6 @@ impl Layout {
                 });
             }
         });
-    }
-}
-
-impl Weight {
-    /// The bytes of the buffer.
-    pub fn bytes(&self) -> u64 {
-        (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
-    }
-
-    /// Arranges its elements, which lie row by row, into zeroed memory of [`Self::bytes`].
-    pub fn arrange(&self, rows: &[u8], into: &mut [u8]) {
-        // Of [panels, columns, width].
-        let columns = self.shape.get(1).copied().unwrap_or(1);
-        self.layout.arrange(rows, columns, self.dtype.size(), into);
     }
 }
 

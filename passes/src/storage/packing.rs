@@ -22,7 +22,7 @@ pub enum Part {
 }
 
 /// The parts of quantised activations, in the order in which they lie.
-pub(super) const ACTIVATIONS: [Part; 3] = [Part::Codes, Part::Scales, Part::Sums];
+pub(crate) const ACTIVATIONS: [Part; 3] = [Part::Codes, Part::Scales, Part::Sums];
 
 impl Part {
     /// The format and number of its elements, of this many weights.
@@ -48,7 +48,7 @@ impl Part {
     }
 
     /// Where it lies, in bytes from the first part on, and all bytes, for so many tokens.
-    pub(super) fn place(self, activations: Extent, tokens: i64) -> (u64, u64) {
+    pub(crate) fn place(self, activations: Extent, tokens: i64) -> (u64, u64) {
         let mut offset = 0;
         let mut own = 0;
         for part in ACTIVATIONS {
@@ -63,7 +63,7 @@ impl Part {
     }
 
     /// What it is called.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Part::Codes => "codes",
             Part::Scales => "scales",
@@ -118,7 +118,7 @@ impl Packed {
 }
 
 impl Packing {
-    pub(super) fn of(quantize: &Quantize, width: i64) -> Self {
+    pub(crate) fn of(quantize: &Quantize, width: i64) -> Self {
         Packing {
             format: quantize.format,
             columns: quantize.columns,
@@ -127,7 +127,7 @@ impl Packing {
     }
 
     /// The shape of a part of a matrix.
-    pub(super) fn shape(self, [rows, columns]: [usize; 2], part: Part) -> Vec<usize> {
+    pub(crate) fn shape(self, [rows, columns]: [usize; 2], part: Part) -> Vec<usize> {
         let panels = rows.div_ceil(self.width);
         let weights = (panels * self.width * columns) as i64;
         let (_, len) = part.of_weights(self.format, weights);
