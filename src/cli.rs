@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
 
+use crate::emit::Form;
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -165,31 +167,6 @@ pub(crate) enum GpuMode {
     Auto,
 }
 
-/// What `compile` writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Emit {
-    /// Code, manifest and weights in one file, for `rwkvc run` and the runtime library
-    Artifact,
-    /// A relocatable object file with one function per kernel
-    Obj,
-    /// Assembly text
-    Asm,
-    /// PTX, the assembly text of NVIDIA GPUs, with one entry per kernel
-    Ptx,
-    /// The machine code of an NVIDIA GPU as text, by the `ptxas` and `nvdisasm` of CUDA's toolkit
-    Sass,
-    /// LLVM IR
-    Llvm,
-    /// Cranelift IR
-    Clif,
-    /// The loop-level kernels as text
-    Kernel,
-    /// The optimised decode graph as text
-    Graph,
-    /// The optimised decode graph for Graphviz
-    Dot,
-}
-
 /// `rwkvc compile`
 #[derive(Debug, Args)]
 pub(crate) struct Compile {
@@ -199,8 +176,8 @@ pub(crate) struct Compile {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// What to write
-    #[arg(long, value_enum, default_value = "artifact")]
-    pub(crate) emit: Emit,
+    #[arg(long, value_parser = Form::parser(), default_value = "artifact")]
+    pub(crate) emit: Form,
     #[command(flatten)]
     pub(crate) codegen: Codegen,
     #[command(flatten)]

@@ -2,11 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use rwkvc_abi::{Manifest, ProgramKind};
-use rwkvc_backend_api::{Backend, CpuFeatures, Features, Target, Tuning};
+use rwkvc_backend_api::{Backend, CpuFeatures, Features, Module, Target, Tuning, Unsupported};
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::{Graph, Verified};
-use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::{self, Fuel, Selection};
 use rwkvc_passes::plan::{Plan, Shape, plan};
 
@@ -37,11 +36,14 @@ pub struct Options<'o> {
 
 impl Options<'_> {
     /// What the schedules may use.
-    pub fn features(&self) -> Features {
-        match (self.backend.features(&self.target), self.tuning) {
+    ///
+    /// # Errors
+    /// If the backend has no code for the target.
+    pub fn features(&self) -> Result<Features, Unsupported> {
+        Ok(match (self.backend.supports(&self.target)?, self.tuning) {
             (Features::Cpu(features), Some(tuning)) => Features::Cpu(CpuFeatures { tuning, ..features }),
             (features, _) => features,
-        }
+        })
     }
 }
 
@@ -52,7 +54,7 @@ pub struct Compiled {
     /// Kernels, launches and buffers.
     pub plan: Plan,
     /// The machine code.
-    pub object: Vec<u8>,
+    pub module: Module,
 }
 
 /// Checkpoint → graph → passes → plan → object.
@@ -73,7 +75,7 @@ pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
 
 /// Graphs → plan, one graph for each of the programs of the options.
 pub fn plan_graphs(model: &Model, graphs: &[Verified<Graph>], options: &Options<'_>) -> Result<Plan> {
-    let features = options.features();
+    let features = options.features()?;
     let shapes: Vec<Shape<'_>> = options
         .programs
         .iter()
@@ -98,18 +100,13 @@ pub fn plan_graphs(model: &Model, graphs: &[Verified<Graph>], options: &Options<
 
 /// Plan → object.
 pub fn lower(model: &Model, plan: Plan, options: &Options<'_>) -> Result<Compiled> {
-    let object = options.backend.lower(&kernels(&plan), &options.target)?;
+    let module = options.backend.lower(&plan.kernels, &options.target)?;
     let manifest = manifest(model, &plan, options)?;
     Ok(Compiled {
         manifest,
         plan,
-        object,
+        module,
     })
-}
-
-/// The kernels of a plan, in its order.
-pub fn kernels(plan: &Plan) -> Vec<Kernel> {
-    plan.kernels.iter().map(|k| (**k).clone()).collect()
 }
 
 /// The optimised graph of one shape of the step.

@@ -94,7 +94,7 @@ pub fn load(model: &Arc<Model>, options: &mut Options<'_>) -> Result<rwkvc_runti
     let weights = weights(model, &compiled.plan)?;
     Ok(rwkvc_runtime::Model::from_parts(
         compiled.manifest,
-        &compiled.object,
+        compiled.module.bytes(),
         weights,
     )?)
 }
@@ -109,7 +109,7 @@ pub fn load_on_gpu(
     let weights = weights(model, &compiled.plan)?;
     Ok(GpuModel::from_parts(
         compiled.manifest,
-        &compiled.object,
+        compiled.module.bytes(),
         weights,
         driver,
     )?)

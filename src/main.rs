@@ -2,10 +2,10 @@
 
 mod cli;
 mod commands;
+mod emit;
 mod options;
 mod output;
 mod progress;
-mod sass;
 
 use std::process::ExitCode;
 

@@ -18,7 +18,7 @@ pub(crate) fn manifest(model: &Model, plan: &Plan, options: &Options<'_>) -> Res
     let decode = plan.program(ProgramKind::Decode).or(plan.programs.first());
     let launches = decode.into_iter().flat_map(|program| &program.launches);
     let bytes_per_token = launches.map(|launch| launch.weight_bytes).sum();
-    let (threads, schedule) = match options.features() {
+    let (threads, schedule) = match options.features()? {
         Features::Cpu(features) => (0, schedule(&features.tuning)),
         Features::Gpu(features) => (features.threads, BTreeMap::new()),
     };

@@ -4,7 +4,8 @@
 use anyhow::{Result, bail};
 use rwkvc_abi::*;
 use rwkvc_backend_api::Features;
-use rwkvc_ir::kernel;
+use rwkvc_ir::kernel::verify::verify;
+use rwkvc_passes::plan::kernel_info;
 use rwkvc_passes::schedule::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
 use rwkvc_runtime::{Buffer, Model, State, Workspace, WorkspaceOptions};
 
@@ -40,26 +41,14 @@ impl Roof {
     /// # Errors
     /// For a GPU, and if there is not enough memory: it takes 1 GiB.
     pub fn new(options: &Options<'_>, workspace: &WorkspaceOptions) -> Result<Self> {
-        let Features::Cpu(features) = options.features() else {
+        let Features::Cpu(features) = options.features()? else {
             bail!("the roof of a GPU is measured by its runtime");
         };
         let [plain, prefetched] = [false, true].map(|prefetch| roof_kernel(TASKS, prefetch, &features));
         let kernels = [plain, prefetched, peak_kernel(PEAK_TASKS, &features)];
-        let object = options.backend.lower(&kernels, &options.target)?;
+        let kernels = kernels.map(verify).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let module = options.backend.lower(&kernels, &options.target)?;
         let len = kernels[0].params[0].len.fixed.unsigned_abs();
-        let fixed = |bytes: u64| Size {
-            fixed: bytes,
-            per_token: 0,
-        };
-        let param = |bytes, access| ParamInfo {
-            bytes: fixed(bytes),
-            access,
-        };
-        let access = |access| match access {
-            kernel::Access::Read => Access::Read,
-            kernel::Access::Write => Access::Write,
-            kernel::Access::ReadWrite => Access::ReadWrite,
-        };
         let sums = 4 * TASKS.unsigned_abs();
         let mut manifest = Manifest {
             format: FORMAT_VERSION,
@@ -84,19 +73,7 @@ impl Roof {
             backend: options.backend.name().into(),
             passes: vec![],
             schedule: Default::default(),
-            kernels: kernels
-                .into_iter()
-                .map(|kernel| KernelInfo {
-                    symbol: kernel.name,
-                    grid: fixed(kernel.grid.fixed.unsigned_abs()),
-                    threads: 0,
-                    params: kernel
-                        .params
-                        .iter()
-                        .map(|p| param(4 * p.len.fixed.unsigned_abs(), access(p.access)))
-                        .collect(),
-                })
-                .collect(),
+            kernels: kernels.iter().map(|kernel| kernel_info(kernel, 0)).collect(),
             weights: vec![WeightInfo {
                 name: "values".into(),
                 dtype: "f32".into(),
@@ -127,7 +104,7 @@ impl Roof {
         let mut values = Buffer::zeroed(4 * len)?;
         // Written once, so that every page is a page of its own.
         values.floats_mut().fill(1.0);
-        let model = Model::from_parts(manifest, &object, vec![values.into()])?;
+        let model = Model::from_parts(manifest, module.bytes(), vec![values.into()])?;
         let (workspace, state) = (model.workspace(workspace)?, model.new_state()?);
         Ok(Roof {
             model,

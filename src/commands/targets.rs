@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rwkvc::backends;
-use rwkvc_backend_api::{Features, Target};
+use rwkvc_backend_api::{Backend, Features, Target};
 use rwkvc_passes::pipeline::STANDARD;
 use serde_json::json;
 
@@ -14,8 +14,8 @@ pub(crate) fn targets(args: &Targets) -> Result<()> {
     let host = Target::host();
     let backends = backends::all();
     if args.out.format == Format::Json {
-        let entry = |b: &&dyn rwkvc_backend_api::Backend| {
-            let (f32_lanes, vector_registers) = vectors(b.features(&host));
+        let entry = |b: &&dyn Backend| {
+            let (f32_lanes, vector_registers) = vectors(*b, &host);
             json!({ "name": b.name(), "f32_lanes": f32_lanes, "vector_registers": vector_registers })
         };
         let levels: Vec<_> = Target::levels()
@@ -32,12 +32,19 @@ pub(crate) fn targets(args: &Targets) -> Result<()> {
         "this machine: {host}\n  {}\n\nbackends (the first is the default)\n",
         host.extensions.join(" ")
     );
-    for b in &backends {
-        let (f32_lanes, vector_registers) = vectors(b.features(&host));
-        text += &format!(
-            "  {:<10} {f32_lanes} f32 lanes, {vector_registers} vector registers here\n",
-            b.name(),
-        );
+    for entry in backends::TABLE {
+        let here = match entry.backend.map(|b| b.supports(&host)) {
+            Some(Ok(Features::Cpu(f))) => {
+                format!(
+                    "{} f32 lanes, {} vector registers here",
+                    f.f32_lanes, f.vector_registers
+                )
+            }
+            Some(Ok(Features::Gpu(_))) => "no code for this machine's CPU".to_owned(),
+            Some(Err(unsupported)) => unsupported.reason,
+            None => format!("not in this build: {}", entry.how_to_get),
+        };
+        text += &format!("  {:<10} {}; {here}\n", entry.name, entry.summary);
     }
     text += &format!(
         "  {:<10} the f64 reference, generates no code\n\ntargets\n",
@@ -49,11 +56,11 @@ pub(crate) fn targets(args: &Targets) -> Result<()> {
     output::print(&text)
 }
 
-/// Lanes and number of vector registers; a machine that runs this program has some.
-fn vectors(features: Features) -> (u32, u32) {
-    match features {
-        Features::Cpu(f) => (f.f32_lanes, f.vector_registers),
-        Features::Gpu(_) => (0, 0),
+/// Lanes and number of vector registers of a machine; none if the backend has no code for it.
+fn vectors(backend: &dyn Backend, target: &Target) -> (u32, u32) {
+    match backend.supports(target) {
+        Ok(Features::Cpu(f)) => (f.f32_lanes, f.vector_registers),
+        Ok(Features::Gpu(_)) | Err(_) => (0, 0),
     }
 }
 

@@ -63,7 +63,7 @@ fn checkpoint(args: &Tune) -> Result<Found> {
     };
     let mut after = options::printer(&codegen.passes)?;
     let mut options = options::compile_options(&codegen, &[], &mut after)?;
-    let Features::Cpu(features) = options.features() else {
+    let Features::Cpu(features) = options.features()? else {
         bail!(
             "schedules for GPUs are not tuned: {} is no processor",
             options.target

@@ -237,7 +237,7 @@ impl<'l, 'o> Checkpoint<'l, 'o> {
         let plan = self.plan(key)?;
         let mut compiled = lower(&self.model, plan, self.options)?;
         let weights = self.shared.weights(&self.model, &mut compiled.plan)?;
-        let model = Model::from_parts(compiled.manifest, &compiled.object, weights)?;
+        let model = Model::from_parts(compiled.manifest, compiled.module.bytes(), weights)?;
         // As in any run. All models have the same mapping of the checkpoint, which is moved once.
         if !self.is_moved {
             model.use_huge_pages();

@@ -333,7 +333,7 @@ fn unknown_names_are_refused_with_those_that_are_known() {
         (&["--print-after", "sparkle"], &["`sparkle`"]),
         (
             &["--emit", "llvm", "--backend", "cranelift"],
-            &["cranelift", "LLVM IR"],
+            &["cranelift", "`llvm`"],
         ),
         (&["--emit", "llvm", "--backend", "gcc"], &["`gcc`"]),
     ];
@@ -345,7 +345,10 @@ fn unknown_names_are_refused_with_those_that_are_known() {
             [&compile[..], &["--backend", "llvm"]].concat(),
             &["not compiled into", "--features llvm"],
         );
-        fails([&compile[..], &["--emit", "llvm"]].concat(), &["LLVM IR"]);
+        fails(
+            [&compile[..], &["--emit", "llvm"]].concat(),
+            &["`llvm`", "not compiled into"],
+        );
     }
     fails(["compile", tiny(), "-o", "-"], &["not text"]);
     fails(["compile", tiny(), "-o", "-", "--emit", "obj"], &["not text"]);

@@ -12,6 +12,7 @@ use rwkvc::weights::weights;
 use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{Backend, Target, Tuning};
 use rwkvc_frontend::model::Model;
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::Plan;
@@ -48,7 +49,7 @@ pub fn cases() -> Vec<Case> {
     not(feature = "llvm"),
     expect(unused_variables, reason = "only LLVM makes code for GPUs")
 )]
-pub fn fibers(kernels: &[Kernel], target: &Target) -> Option<Box<dyn Machine>> {
+pub fn fibers(kernels: &[Verified<Kernel>], target: &Target) -> Option<Box<dyn Machine>> {
     #[cfg(feature = "llvm")]
     {
         let fibers = crate::fibers::Fibers::compile(kernels, target);
@@ -119,7 +120,7 @@ impl Case {
             .with_options(programs, |options| compile(model, options))
             .unwrap_or_else(|error| panic!("{self}: {error:#}"));
         let mut writer =
-            ArtifactWriter::create(path, compiled.manifest, &compiled.object).expect("an artifact");
+            ArtifactWriter::create(path, compiled.manifest, compiled.module.bytes()).expect("an artifact");
         for weight in weights(model, &compiled.plan).expect("the weights") {
             writer
                 .weight(weight.bytes().expect("a weight"))

@@ -24,7 +24,8 @@ mod warp;
 use std::sync::{Mutex, PoisonError};
 
 use rwkvc::backends;
-use rwkvc_backend_api::{Listing, Target};
+use rwkvc_backend_api::Target;
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 
 use crate::interpret::{Call, Machine};
@@ -42,10 +43,12 @@ impl Fibers {
     ///
     /// # Errors
     /// If the backend refuses a kernel, or its code has something for which there is no stand-in.
-    pub fn compile(kernels: &[Kernel], target: &Target) -> Result<Self, String> {
+    pub fn compile(kernels: &[Verified<Kernel>], target: &Target) -> Result<Self, String> {
         let backend = backends::find(Some("llvm")).map_err(|error| error.to_string())?;
-        let listing = backend.listing(kernels, target, Listing::Llvm);
-        Self::of_listing(&listing.map_err(|error| error.to_string())?)
+        let listing = backend
+            .emit(kernels, target, "llvm")
+            .map_err(|error| error.to_string())?;
+        Self::of_listing(&String::from_utf8_lossy(&listing))
     }
 
     /// Compiles LLVM IR for GPUs.

@@ -23,3 +23,4 @@ pub mod replay;
 pub mod session;
 pub mod tolerance;
 pub mod values;
+pub mod verified;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::verified::verified;
 use rwkvc_abi::KernelFn;
 use rwkvc_backend_api::{Backend, LowerError, Target};
 use rwkvc_ir::kernel::Kernel;
@@ -60,8 +61,8 @@ impl Native {
             };
             indices.push(plan.iter().map(number).collect::<Vec<usize>>());
         }
-        let object = backend.lower(&kernels, target)?;
-        let code = Rc::new(Code::load(&object).expect("the object loads"));
+        let module = backend.lower(&verified(&kernels), target)?;
+        let code = Rc::new(Code::load(module.bytes()).expect("the object loads"));
         let function = |i: usize| code.kernel(&format!("k{i}")).expect("every kernel is a function");
         Ok(indices
             .into_iter()

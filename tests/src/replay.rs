@@ -176,7 +176,7 @@ impl Row {
         let hashes = [
             ("kernels", hash(kernels.as_bytes())),
             ("plan", hash(&plan)),
-            ("code", hash(&compiled.object)),
+            ("code", hash(compiled.module.bytes())),
             ("artifact", hash(&artifact(model, compiled))),
         ];
         Row {
@@ -224,7 +224,8 @@ fn kernels(compiled: &Compiled) -> String {
 fn artifact(model: &Arc<Model>, compiled: Compiled) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("artifact");
-    let mut writer = ArtifactWriter::create(&path, compiled.manifest, &compiled.object).expect("an artifact");
+    let mut writer =
+        ArtifactWriter::create(&path, compiled.manifest, compiled.module.bytes()).expect("an artifact");
     for weight in weights(model, &compiled.plan).expect("the weights") {
         writer
             .weight(weight.bytes().expect("a weight"))
@@ -308,7 +309,7 @@ fn write_dump(folder: &Path, compiled: &Compiled) -> std::io::Result<()> {
         folder.join("plan.json"),
         serde_json::to_vec_pretty(&compiled.manifest)?,
     )?;
-    fs::write(folder.join("code"), &compiled.object)
+    fs::write(folder.join("code"), compiled.module.bytes())
 }
 
 /// Keeps the rows as the records of a scope.

@@ -4,13 +4,13 @@
 use std::cell::Cell;
 
 use rwkvc::backends;
-use rwkvc::compile::kernels;
 use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::Target;
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
+use rwkvc_ir::Verified;
 use rwkvc_ir::graph::eval::eval;
 use rwkvc_ir::graph::{parse, verify};
 use rwkvc_ir::kernel::Kernel;
@@ -56,7 +56,8 @@ fn planned_batch(model: &Model, passes: &Selection, states: usize) -> Plan {
         graph: &graph,
         max_tokens: states,
     };
-    let mut plan = plan(&[shape], &backends::all()[0].features(&target())).unwrap_or_else(|e| panic!("{e}"));
+    let mut plan = plan(&[shape], &backends::all()[0].supports(&target()).expect("a GPU"))
+        .unwrap_or_else(|e| panic!("{e}"));
     for i in 0..plan.state.len() {
         if let Some((weight, value)) = initial_state(model, &plan.state[i].name).expect("a state") {
             plan.set_initial(i, weight, value);
@@ -73,7 +74,7 @@ struct Both {
 }
 
 impl Both {
-    fn new(kernels: &[Kernel], both: usize) -> Self {
+    fn new(kernels: &[Verified<Kernel>], both: usize) -> Self {
         Both {
             fibers: fibers(kernels, &target()),
             both: Cell::new(both),
@@ -159,7 +160,7 @@ fn check_model(what: &str, model: &Model, tokens: &[u32]) {
     for (variant, passes) in variants() {
         let what = format!("{what}, {variant}");
         let plan = planned(model, &passes);
-        let machine = Both::new(&kernels(&plan), usize::MAX);
+        let machine = Both::new(&plan.kernels, usize::MAX);
         let new = || Run::new(&plan, model, &machine);
 
         let mut decode = new();
@@ -198,7 +199,7 @@ fn check_batch(what: &str, model: &Model, texts: &[Vec<u32>]) {
     for (variant, passes) in variants() {
         let what = format!("{what}, {variant}, batch of {}", texts.len());
         let plan = planned_batch(model, &passes, most);
-        let machine = Both::new(&kernels(&plan), usize::MAX);
+        let machine = Both::new(&plan.kernels, usize::MAX);
         let mut interpreter = Interpreter::of_batch(&plan, model, most).unwrap_or_else(|e| panic!("{e}"));
         for step in 0..texts[0].len() {
             let tokens: Vec<u32> = texts.iter().map(|text| text[step]).collect();
@@ -256,9 +257,9 @@ fn prompts_of_many_tokens() {
     for activations in Activations::ALL {
         let passes = Selection::all().with_activations(activations);
         let plan = planned(&model, &passes);
-        let all = kernels(&plan);
+        let all = &plan.kernels;
         assert!(all.iter().any(|k| k.to_string().contains(" mma.bf16 ")));
-        let machine = Both::new(&all, 0);
+        let machine = Both::new(all, 0);
         for count in [8, 9, 32, 33, 64, 65, 577] {
             let tokens = Random(count as u64).tokens(count, sizes.vocab);
             // The evaluator takes its time, so it looks at the ends only, and at the first product of the longest prompt.
@@ -319,8 +320,9 @@ fn products_of_rounded_activations() {
             graph: &graph,
             max_tokens: most,
         };
-        let plan = plan(&[shape], &backends::all()[0].features(&target())).unwrap_or_else(|e| panic!("{e}"));
-        let machine = Both::new(&kernels(&plan), 0);
+        let plan = plan(&[shape], &backends::all()[0].supports(&target()).expect("a GPU"))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let machine = Both::new(&plan.kernels, 0);
         for count in [33, 65, 512, 513, 600].into_iter().filter(|&n| n <= most) {
             let values = Values::random(&graph, 1, count, count as u64);
             let expected = eval(&graph, &values.bindings()).expect("the graph evaluates");
@@ -394,7 +396,7 @@ fn the_golden_of_the_demo() {
     let expected = &golden.floats("logits_f64")[..TOKENS * model.config().vocab];
     for (variant, passes) in variants() {
         let plan = planned(&model, &passes);
-        let machine = Both::new(&kernels(&plan), BOTH);
+        let machine = Both::new(&plan.kernels, BOTH);
         let mut decode = Run::new(&plan, &model, &machine);
         let steps = tokens
             .iter()
@@ -421,7 +423,7 @@ fn the_demo_with_rounded_activations() {
     let vocab = model.config().vocab;
     let expected = &golden.floats("logits_f64")[..TOKENS * vocab];
     let plan = planned(&model, &Selection::all().with_activations(Activations::BF16));
-    let machine = Both::new(&kernels(&plan), 0);
+    let machine = Both::new(&plan.kernels, 0);
     let rows = Run::new(&plan, &model, &machine).call(ProgramKind::Score, tokens);
     let found = difference(&rows, expected);
     assert!(

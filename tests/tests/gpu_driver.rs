@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use rwkvc::compile::{Options, kernels, plan_model};
+use rwkvc::compile::{Options, plan_model};
 use rwkvc::weights::weights;
 use rwkvc_abi::Arg;
 use rwkvc_abi::ProgramKind;
-use rwkvc_backend_api::{Backend, Listing, Target};
+use rwkvc_backend_api::{Backend, Target};
 use rwkvc_frontend::model::Model;
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_ir::kernel::parse::parse;
 use rwkvc_passes::pipeline::Selection;
@@ -18,6 +19,7 @@ use rwkvc_runtime::gpu::{Address, DeviceBuffer, Driver, Function, GpuError, Kern
 use rwkvc_tests::fibers::FiberDriver;
 use rwkvc_tests::fixtures::{self, Golden};
 use rwkvc_tests::numbers::difference;
+use rwkvc_tests::verified::verified;
 
 /// Adds the number of the token to each of 256 numbers of it.
 const COUNT: &str = "\
@@ -58,9 +60,9 @@ fn target() -> Target {
     Target::parse("cuda:sm_80").expect("a target")
 }
 
-fn listing(kernels: &[Kernel]) -> String {
-    let listing = backend().listing(kernels, &target(), Listing::Llvm);
-    listing.unwrap_or_else(|e| panic!("{e}"))
+fn listing(kernels: &[Verified<Kernel>]) -> String {
+    let listing = backend().emit(kernels, &target(), "llvm");
+    String::from_utf8_lossy(&listing.unwrap_or_else(|e| panic!("{e}"))).into_owned()
 }
 
 fn floats(driver: &FiberDriver, at: Address, n: usize) -> Vec<f32> {
@@ -78,7 +80,9 @@ fn floats(driver: &FiberDriver, at: Address, n: usize) -> Vec<f32> {
 fn launches_and_recorded_launches() {
     let driver = Arc::new(FiberDriver::new(4));
     let kernels = parse(COUNT).unwrap_or_else(|e| panic!("{e}"));
-    let module = driver.load(&listing(&kernels)).unwrap_or_else(|e| panic!("{e}"));
+    let module = driver
+        .load(&listing(&verified(&kernels)))
+        .unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(driver.function(module, "other").expect("a module"), None);
     let function = driver
         .function(module, "count")
@@ -234,7 +238,7 @@ impl Decoder {
         let (tokens, logits) = (memory(4), memory(4 * vocab as u64));
 
         let module = driver
-            .load(&listing(&kernels(plan)))
+            .load(&listing(&plan.kernels))
             .unwrap_or_else(|e| panic!("{e}"));
         let launches = plan.programs[0].launches.iter().map(|launch| {
             let name = &plan.kernels[launch.kernel].name;

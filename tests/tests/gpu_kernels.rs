@@ -14,6 +14,7 @@ use rwkvc_ir::kernel::verify::verify;
 use rwkvc_tests::fibers::Fibers;
 use rwkvc_tests::header::FileTest;
 use rwkvc_tests::interpret::{Call, Evaluator, Machine};
+use rwkvc_tests::verified::verified;
 
 const TOKENS: [i64; 2] = [1, 3];
 
@@ -154,7 +155,7 @@ fn both(kernel: &Kernel, fibers: &Fibers, tokens: i64) -> [Vec<Vec<u8>>; 2] {
 #[test]
 fn the_bits_of_the_evaluator() {
     let kernels = [MATVEC, BLOCK_SUM, POWERS].map(kernel);
-    let fibers = Fibers::compile(&kernels, &target()).unwrap_or_else(|e| panic!("{e}"));
+    let fibers = Fibers::compile(&verified(&kernels), &target()).unwrap_or_else(|e| panic!("{e}"));
     for kernel in &kernels {
         for tokens in TOKENS {
             let [expected, found] = both(kernel, &fibers, tokens);
@@ -172,8 +173,7 @@ fn filetests_of_gpus() {
     for name in FILES {
         let file = FileTest::read(&folder.join(name).with_extension("rkir"));
         let kernel = kernel(&file.body);
-        let fibers =
-            Fibers::compile(std::slice::from_ref(&kernel), &target()).unwrap_or_else(|e| panic!("{e}"));
+        let fibers = Fibers::compile(&verified([&kernel]), &target()).unwrap_or_else(|e| panic!("{e}"));
         for tokens in TOKENS {
             let [expected, found] = both(&kernel, &fibers, tokens);
             assert!(expected == found, "{name}, {tokens} tokens");

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rwkvc::backends;
-use rwkvc::compile::kernels;
 use rwkvc_abi::kernel::WALK;
 use rwkvc_backend_api::{Arch, Target};
 use rwkvc_frontend::generate::GenerateOptions;
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::Selection;
@@ -41,12 +41,12 @@ const OBJECT: &str = "kernels.cubin";
 
 /// What `ptxas` says of each kernel, in the order of the kernels, and of the one that walks them. The machine code stays in
 /// the folder.
-fn assemble(ptxas: &Path, kernels: &[Kernel], target: &Target, folder: &Path) -> Vec<String> {
+fn assemble(ptxas: &Path, kernels: &[Verified<Kernel>], target: &Target, folder: &Path) -> Vec<String> {
     let (source, object) = (folder.join("kernels.ptx"), folder.join(OBJECT));
     let ptx = backends::all()[0]
         .lower(kernels, target)
         .unwrap_or_else(|e| panic!("{e}"));
-    std::fs::write(&source, ptx).expect("the code is written");
+    std::fs::write(&source, ptx.bytes()).expect("the code is written");
     let output = Command::new(ptxas)
         .arg(format!("-arch={}", target.cpu))
         .args(["-v", "-o"])
@@ -149,16 +149,16 @@ fn every_target_assembles_without_spills() {
         for (variant, passes) in [("fused", Selection::all()), ("unfused", Selection::unfused())] {
             let plan = planned_for_gpus(&demo, &target, &passes);
             let folder = tempfile::tempdir().expect("a folder");
-            let found = assemble(&ptxas, &kernels(&plan), &target, folder.path());
+            let found = assemble(&ptxas, &plan.kernels, &target, folder.path());
             check_decode(&plan, &found);
             if (name.as_str(), variant) == ("cuda:sm_90", "fused") {
                 let plan = planned_for_gpus(&large, &target, &passes);
-                let exact = assemble(&ptxas, &kernels(&plan), &target, folder.path());
+                let exact = assemble(&ptxas, &plan.kernels, &target, folder.path());
                 check_decode(&plan, &exact);
                 check_in_flight(&plan, &disassemble(&ptxas, &folder.path().join(OBJECT)));
                 let passes = passes.with_activations(Activations::BF16);
                 let plan = planned_for_gpus(&large, &target, &passes);
-                let mut narrow = assemble(&ptxas, &kernels(&plan), &target, folder.path());
+                let mut narrow = assemble(&ptxas, &plan.kernels, &target, folder.path());
                 narrow.retain(|line| !exact.contains(line));
                 // Those of wide tiles have all registers that there are.
                 let wide = narrow.iter().filter(|line| line.contains(", 49152 bytes smem"));

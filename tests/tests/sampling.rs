@@ -1,11 +1,11 @@
 //! The kernel that chooses tokens on a GPU: greedy choices are exact, draws stay in the nucleus and have its shares.
 
 use rwkvc_abi::SampleOptions;
-use rwkvc_backend_api::{GPU, Target};
-use rwkvc_ir::kernel::Kernel;
+use rwkvc_backend_api::{GpuFeatures, Target};
 use rwkvc_passes::schedule::{Sampler, SamplerBuffer, sampler};
 use rwkvc_tests::cases::fibers;
 use rwkvc_tests::interpret::{Call, Evaluator, Machine};
+use rwkvc_tests::verified::verified;
 
 /// One row of the sampler: temperature, top-p, seed and count.
 type Options = (f32, f32, i32, i32);
@@ -71,7 +71,7 @@ fn choose(sampler: &Sampler, machine: &dyn Machine, rows: &[(Vec<f32>, Options)]
 fn machines(sampler: &Sampler) -> Vec<Box<dyn Machine>> {
     let target = Target::parse("cuda").expect("a target");
     let mut machines: Vec<Box<dyn Machine>> = vec![Box::new(Evaluator)];
-    let kernels: Vec<Kernel> = sampler.steps.iter().map(|(kernel, _)| kernel.clone()).collect();
+    let kernels = verified(sampler.steps.iter().map(|(kernel, _)| kernel));
     machines.extend(fibers(&kernels, &target));
     machines
 }
@@ -89,7 +89,7 @@ fn logits(vocab: usize, row: usize) -> Vec<f32> {
 #[test]
 fn greedy_takes_the_first_of_the_most_likely() {
     for vocab in [1, 5, 256, 300, 2048, 6100] {
-        let sampler = sampler(vocab as i64, &GPU);
+        let sampler = sampler(vocab as i64, &GpuFeatures::PORTABLE);
         let mut rows: Vec<(Vec<f32>, Options)> = (0..4)
             .map(|i| (logits(vocab, i), (0.0, 1.0, 3, i as i32)))
             .collect();
@@ -116,7 +116,7 @@ fn draws_have_the_shares_of_the_nucleus() {
     for (place, p) in [(7, 0.4_f32), (290, 0.3), (31, 0.2), (263, 0.1)] {
         row[place] = p.ln();
     }
-    let sampler = sampler(vocab as i64, &GPU);
+    let sampler = sampler(vocab as i64, &GpuFeatures::PORTABLE);
     let draws = 200;
     let rows: Vec<_> = (0..draws).map(|i| (row.clone(), (1.0, 0.8, 42, i))).collect();
     let machines = machines(&sampler);
@@ -142,7 +142,7 @@ fn draws_have_the_shares_of_the_nucleus() {
 #[test]
 fn a_small_nucleus_is_the_likeliest_token() {
     let vocab = 320;
-    let sampler = sampler(vocab as i64, &GPU);
+    let sampler = sampler(vocab as i64, &GpuFeatures::PORTABLE);
     let rows: Vec<_> = (0..3)
         .map(|i| (logits(vocab, i), (1.0, 1e-6, i as i32, 0)))
         .collect();
@@ -162,7 +162,7 @@ fn the_temperature_changes_shares_but_not_the_nucleus() {
     for (place, p) in [(3, 0.5_f32), (30, 0.3), (17, 0.2)] {
         row[place] = p.ln();
     }
-    let sampler = sampler(vocab as i64, &GPU);
+    let sampler = sampler(vocab as i64, &GpuFeatures::PORTABLE);
     let machines = machines(&sampler);
     let machine = machines.last().expect("one at least");
     let draws = 200;
@@ -186,7 +186,7 @@ fn the_temperature_changes_shares_but_not_the_nucleus() {
 #[test]
 fn logits_that_are_no_numbers_choose_nothing() {
     for vocab in [7, 2500] {
-        let sampler = sampler(vocab as i64, &GPU);
+        let sampler = sampler(vocab as i64, &GpuFeatures::PORTABLE);
         let mut rows = vec![];
         for (i, wrong) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38]
             .into_iter()
@@ -220,7 +220,7 @@ fn a_nucleus_may_lie_in_several_slices() {
     for &token in &likely {
         row[token] = 0.02_f32.ln();
     }
-    let sampler = sampler(vocab as i64, &GPU);
+    let sampler = sampler(vocab as i64, &GpuFeatures::PORTABLE);
     let machines = machines(&sampler);
     let draws = 400;
     let rows: Vec<_> = (0..draws).map(|i| (row.clone(), (1.0, 0.779, 7, i))).collect();

@@ -57,7 +57,7 @@ const VOCAB: usize = 77;
 const BOTH: [ProgramKind; 2] = [ProgramKind::Decode, ProgramKind::Prefill];
 
 fn default_of(backend: &dyn Backend) -> Tuning {
-    match backend.features(&Target::host()) {
+    match backend.supports(&Target::host()).expect("this machine") {
         Features::Cpu(features) => features.tuning,
         Features::Gpu(_) => panic!("this machine is a processor"),
     }

@@ -1,84 +1,61 @@
 //! What a code generator must offer, and what it is told about the machine.
 //!
-//! A [`Backend`] turns a verified list of kernels into an object file. It spells loops; it decides nothing: tiles and
-//! vector widths were chosen in `passes` from its [`Features`].
+//! A [`Backend`] turns verified kernels into a [`Module`]. It spells loops; it decides nothing: tiles and vector widths
+//! were chosen in `passes` from the [`Features`] that it [supports](Backend::supports) for a target.
 
+mod features;
 pub mod target;
 pub mod tuning;
 
-use std::fmt;
-
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 
+pub use features::{CpuFeatures, Features, GpuFeatures};
 pub use rwkvc_abi::Arch;
 pub use rwkvc_abi::isa::DeviceKind;
 pub use target::{Target, TargetError};
 pub use tuning::Tuning;
 
-/// What the schedules need to know of a target as seen through one backend.
+/// A stage of code generation that a backend can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Features {
-    /// A processor: iterations of the parallel loop run in ranges, one thread each.
-    Cpu(CpuFeatures),
-    /// A GPU: iterations of the parallel loop are blocks of threads.
-    Gpu(GpuFeatures),
+pub struct Stage {
+    /// Its name on the command line: `llvm`, `asm`, `obj` …
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub summary: &'static str,
+    /// The kinds of devices whose code goes through it.
+    pub devices: &'static [DeviceKind],
+    /// Whether it is text.
+    pub is_text: bool,
 }
 
-/// What schedules may use on a processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuFeatures {
-    /// Lanes of the widest f32 vector register the backend can use (4, 8 or 16).
-    pub f32_lanes: u32,
-    /// Vector registers.
-    pub vector_registers: u32,
-    /// Whether a prefetch is worth emitting.
-    pub prefetch: bool,
-    /// What was measured to be fastest, or else what is good everywhere.
-    pub tuning: Tuning,
+/// Compiled kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Module {
+    /// A relocatable ELF object with a global function for each kernel, named like it, as [`rwkvc_abi::KernelFn`] says. The
+    /// functions call nothing, and the object needs no library.
+    Elf(Vec<u8>),
+    /// PTX text with an entry for each kernel, as [`rwkvc_abi::GPU_ALIGN`] says.
+    Ptx(Vec<u8>),
 }
 
-impl CpuFeatures {
-    /// A processor of which nothing was measured.
-    pub const fn new(f32_lanes: u32, vector_registers: u32, prefetch: bool) -> Self {
-        CpuFeatures {
-            f32_lanes,
-            vector_registers,
-            prefetch,
-            tuning: Tuning::of(f32_lanes, vector_registers),
+impl Module {
+    /// The bytes, as an artifact stores them.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Module::Elf(bytes) | Module::Ptx(bytes) => bytes,
         }
     }
 }
 
-/// What schedules may use on a GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GpuFeatures {
-    /// Threads of every block: all kernels of a plan have the same, so that one launch can run them all.
-    pub threads: u32,
-    /// Threads that run in step and can exchange registers.
-    pub warp: u32,
-    /// Bytes of shared memory that a block may declare.
-    pub shared_bytes: u32,
-}
-
-/// A human-readable stage of code generation that a backend can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
-    /// Assembly text; PTX for GPUs.
-    Asm,
-    /// LLVM IR (the LLVM backend).
-    Llvm,
-    /// Cranelift IR (the Cranelift backend).
-    Clif,
-}
-
-impl fmt::Display for Listing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Listing::Asm => "assembly",
-            Listing::Llvm => "LLVM IR",
-            Listing::Clif => "Cranelift IR",
-        })
-    }
+/// A target that a backend cannot produce code for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("backend `{backend}`: {reason}")]
+pub struct Unsupported {
+    /// The backend.
+    pub backend: &'static str,
+    /// What is the matter, and what to use instead.
+    pub reason: String,
 }
 
 /// Why code could not be produced.
@@ -94,45 +71,62 @@ pub enum LowerError {
         /// What is the matter.
         reason: String,
     },
-    /// The target is unknown to the backend, or an extension of it.
+    /// The backend has no code for the target.
+    #[error(transparent)]
+    Target(#[from] Unsupported),
+    /// The kernels as a whole cannot be written.
     #[error("backend `{backend}`: {reason}")]
-    Target {
+    Module {
         /// The backend.
         backend: &'static str,
         /// What is the matter.
         reason: String,
     },
-    /// The backend has no such listing.
-    #[error("backend `{backend}` cannot print {listing}")]
-    Listing {
+    /// The backend has no such stage.
+    #[error("backend `{backend}` has no stage `{found}`, only {}", .known.join(", "))]
+    Stage {
         /// The backend.
         backend: &'static str,
         /// What was asked for.
-        listing: Listing,
+        found: String,
+        /// Its stages.
+        known: Vec<&'static str>,
     },
 }
 
 /// A code generator.
-///
-/// For a CPU, a kernel becomes a function named like it, as [`rwkvc_abi::KernelFn`] says. The functions call nothing, and the
-/// object needs no library. For a GPU, a kernel becomes an entry of a PTX module, as [`rwkvc_abi::GPU_ALIGN`] says.
 pub trait Backend: Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
-    /// What the schedules may use on `target`.
-    fn features(&self, target: &Target) -> Features;
+    /// What schedules may use on a target.
+    ///
+    /// # Errors
+    /// If it has no code for the target.
+    fn supports(&self, target: &Target) -> Result<Features, Unsupported>;
 
-    /// A relocatable ELF object with one global function per kernel, or PTX text.
-    fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError>;
+    /// The stages that it can write, from the kernels on.
+    fn stages(&self) -> &'static [Stage];
 
-    /// The code of the kernels as text.
-    fn listing(&self, kernels: &[Kernel], target: &Target, listing: Listing) -> Result<String, LowerError>;
+    /// Compiles kernels.
+    ///
+    /// # Errors
+    /// If it does not support the target, or a kernel asks for what it cannot express there.
+    fn lower(&self, kernels: &[Verified<Kernel>], target: &Target) -> Result<Module, LowerError>;
+
+    /// Compiles kernels as far as the [stage](Self::stages) of a name.
+    ///
+    /// # Errors
+    /// As [`lower`](Self::lower); and if it has no such stage for the target.
+    fn emit(&self, kernels: &[Verified<Kernel>], target: &Target, stage: &str)
+    -> Result<Vec<u8>, LowerError>;
+
+    /// That it has no stage of this name.
+    fn no_stage(&self, found: &str) -> LowerError {
+        LowerError::Stage {
+            backend: self.name(),
+            found: found.to_owned(),
+            known: self.stages().iter().map(|stage| stage.name).collect(),
+        }
+    }
 }
-
-/// What every GPU has that PTX can be produced for.
-pub const GPU: GpuFeatures = GpuFeatures {
-    threads: 256,
-    warp: 32,
-    shared_bytes: 48 * 1024,
-};

@@ -8,7 +8,6 @@ use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use rwkvc_backend_api::{Arch, LowerError};
 use rwkvc_ir::kernel::eval::Machine;
-use rwkvc_ir::kernel::verify::MAX_LOCAL_BYTES;
 use rwkvc_ir::kernel::{Inst, Kernel, Reg, Stmt};
 
 use crate::kernel_error;
@@ -225,22 +224,10 @@ fn buffer_addresses(
             i32::try_from(8 * index).map_err(|_| kernel_error(kernel, "too many parameters".to_owned()))?;
         bases.push(b.ins().load(types::I64, flags, buffers, offset));
     }
-    let mut total = 0i64;
     for local in &kernel.locals {
-        let size = local.len.saturating_mul(local.dtype.size() as i64);
-        total = total.saturating_add(size);
-        let size = u32::try_from(size)
-            .ok()
-            .filter(|_| total <= MAX_LOCAL_BYTES)
-            .ok_or_else(|| {
-                kernel_error(
-                    kernel,
-                    format!(
-                        "locals up to %{} take {total} bytes, the stack holds {MAX_LOCAL_BYTES}",
-                        local.name
-                    ),
-                )
-            })?;
+        // The verifier bounds the bytes of all locals far below what this takes.
+        let size = u32::try_from(local.len * local.dtype.size() as i64)
+            .map_err(|_| kernel_error(kernel, format!("local %{} is too large", local.name)))?;
         let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size.max(1), 4));
         bases.push(b.ins().stack_addr(types::I64, slot, 0));
     }

@@ -25,9 +25,12 @@ mod shape;
 use cranelift_codegen::Context;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_frontend::FunctionBuilderContext;
-use cranelift_module::{Linkage, Module, ModuleError, default_libcall_names};
+use cranelift_module::{Linkage, Module as _, ModuleError, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
-use rwkvc_backend_api::{Arch, Backend, CpuFeatures, Features, GPU, Listing, LowerError, Target};
+use rwkvc_backend_api::{
+    Arch, Backend, CpuFeatures, DeviceKind, Features, LowerError, Module, Stage, Target, Unsupported,
+};
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 
 const NAME: &str = "cranelift";
@@ -39,31 +42,55 @@ const NAME: &str = "cranelift";
 /// # Errors
 /// [`LowerError::Kernel`] for what only GPUs have (`shuffle`, `exp2`, `words`, `pack`, `mma`, barriers in thread
 /// loops), loops that should be unrolled but have no fixed extent, and locals larger than the stack allows;
-/// [`LowerError::Target`] for an x86-64 without AVX or FMA; [`LowerError::Listing`] for LLVM IR.
-///
-/// # Panics
-/// Kernels that the verifier would refuse, such as those with operands of wrong types, may panic.
+/// [`Unsupported`] for an x86-64 without AVX or FMA, and for GPUs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CraneliftBackend;
+
+/// Cranelift IR, assembly and object.
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "clif",
+        summary: "Cranelift IR",
+        devices: &[DeviceKind::Cpu],
+        is_text: true,
+    },
+    Stage {
+        name: "asm",
+        summary: "Assembly text",
+        devices: &[DeviceKind::Cpu],
+        is_text: true,
+    },
+    Stage {
+        name: "obj",
+        summary: "A relocatable object file with one function per kernel",
+        devices: &[DeviceKind::Cpu],
+        is_text: false,
+    },
+];
 
 impl Backend for CraneliftBackend {
     fn name(&self) -> &'static str {
         NAME
     }
 
-    fn features(&self, target: &Target) -> Features {
+    fn supports(&self, target: &Target) -> Result<Features, Unsupported> {
+        machine::isa(target)?;
         let vector_registers = match target.arch {
             Arch::X86_64 => 16,
             Arch::Aarch64 => 32,
-            Arch::Cuda => return Features::Gpu(GPU),
+            Arch::Cuda => return Err(machine::no_gpus()),
         };
-        Features::Cpu(CpuFeatures::new(4, vector_registers, false))
+        Ok(Features::Cpu(CpuFeatures::new(4, vector_registers, false)))
     }
 
-    fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {
+    fn stages(&self) -> &'static [Stage] {
+        STAGES
+    }
+
+    fn lower(&self, kernels: &[Verified<Kernel>], target: &Target) -> Result<Module, LowerError> {
         let compiler = Compiler::new(target)?;
         let builder = ObjectBuilder::new(compiler.isa.clone(), "rwkvc", default_libcall_names())
-            .map_err(|e| target_error(e.to_string()))?;
+            .map_err(|e| module_error(e.to_string()))?;
         let mut module = ObjectModule::new(builder);
         let mut scratch = FunctionBuilderContext::new();
         for kernel in kernels {
@@ -75,38 +102,51 @@ impl Backend for CraneliftBackend {
             module.define_function(id, &mut context).map_err(refuse)?;
             refuse_relocations(kernel, &context)?;
         }
-        module
-            .finish()
-            .emit()
-            .map_err(|e| target_error(format!("the object cannot be written: {e}")))
+        let object = module.finish().emit();
+        object
+            .map(Module::Elf)
+            .map_err(|e| module_error(format!("the object cannot be written: {e}")))
     }
 
-    fn listing(&self, kernels: &[Kernel], target: &Target, listing: Listing) -> Result<String, LowerError> {
-        if listing == Listing::Llvm {
-            return Err(LowerError::Listing {
-                backend: NAME,
-                listing,
-            });
-        }
-        let compiler = Compiler::new(target)?;
-        let mut scratch = FunctionBuilderContext::new();
-        let mut text = String::new();
-        for kernel in kernels {
-            let mut context = compiler.emit(kernel, &mut scratch)?;
-            text += &format!("; kernel {}\n", kernel.name);
-            if listing == Listing::Clif {
-                text += &context.func.display().to_string();
-            } else {
+    fn emit(
+        &self,
+        kernels: &[Verified<Kernel>],
+        target: &Target,
+        stage: &str,
+    ) -> Result<Vec<u8>, LowerError> {
+        match stage {
+            "obj" => Ok(self.lower(kernels, target)?.bytes().to_vec()),
+            "clif" => text(kernels, target, |_, _, context| {
+                Ok(context.func.display().to_string())
+            }),
+            "asm" => text(kernels, target, |kernel, compiler, context| {
                 context.set_disasm(true);
                 let code = context
                     .compile(&*compiler.isa, &mut Default::default())
                     .map_err(|e| kernel_error(kernel, e.inner.to_string()))?;
-                text += code.vcode.as_deref().unwrap_or_default();
-            }
-            text.push('\n');
+                Ok(code.vcode.clone().unwrap_or_default())
+            }),
+            _ => Err(self.no_stage(stage)),
         }
-        Ok(text)
     }
+}
+
+/// The text of each kernel, under its name.
+fn text(
+    kernels: &[Verified<Kernel>],
+    target: &Target,
+    print: impl Fn(&Kernel, &Compiler, &mut Context) -> Result<String, LowerError>,
+) -> Result<Vec<u8>, LowerError> {
+    let compiler = Compiler::new(target)?;
+    let mut scratch = FunctionBuilderContext::new();
+    let mut text = String::new();
+    for kernel in kernels {
+        let mut context = compiler.emit(kernel, &mut scratch)?;
+        text += &format!("; kernel {}\n", kernel.name);
+        text += &print(kernel, &compiler, &mut context)?;
+        text.push('\n');
+    }
+    Ok(text.into_bytes())
 }
 
 /// Cranelift, set up for one target.
@@ -158,8 +198,15 @@ fn kernel_error(kernel: &Kernel, reason: String) -> LowerError {
     }
 }
 
-fn target_error(reason: String) -> LowerError {
-    LowerError::Target {
+fn module_error(reason: String) -> LowerError {
+    LowerError::Module {
+        backend: NAME,
+        reason,
+    }
+}
+
+fn unsupported(reason: String) -> Unsupported {
+    Unsupported {
         backend: NAME,
         reason,
     }

@@ -2,14 +2,14 @@
 
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable, SetError};
-use rwkvc_backend_api::{Arch, LowerError, Target};
+use rwkvc_backend_api::{Arch, Target, Unsupported};
 
-use crate::target_error;
+use crate::unsupported;
 
 /// x86-64 extensions without which Cranelift calls a library for what kernels need.
 const REQUIRED_X86: [&str; 2] = ["avx", "fma"];
 
-/// Every processor with AVX has these.
+/// Every CPU with AVX has these.
 const IMPLIED_X86: [&str; 4] = ["has_sse3", "has_ssse3", "has_sse41", "has_sse42"];
 
 /// LLVM's names and Cranelift's. Other extensions change nothing in what Cranelift emits for kernels.
@@ -26,22 +26,18 @@ const NAMES_X86: [(&str, &str); 7] = [
 /// Cranelift's code generator for `target`.
 ///
 /// # Errors
-/// [`LowerError::Target`] if the target lacks an extension that kernels cannot do without.
-pub(crate) fn isa(target: &Target) -> Result<OwnedTargetIsa, LowerError> {
+/// If the target lacks an extension that kernels cannot do without.
+pub(crate) fn isa(target: &Target) -> Result<OwnedTargetIsa, Unsupported> {
     let triple = match target.arch {
         Arch::X86_64 => "x86_64-unknown-linux-gnu",
         Arch::Aarch64 => "aarch64-unknown-linux-gnu",
-        Arch::Cuda => {
-            return Err(target_error(
-                "Cranelift has no code for GPUs; the `llvm` backend has".to_owned(),
-            ));
-        }
+        Arch::Cuda => return Err(no_gpus()),
     };
-    let mut builder = isa::lookup_by_name(triple).map_err(|e| target_error(format!("{triple}: {e}")))?;
+    let mut builder = isa::lookup_by_name(triple).map_err(|e| unsupported(format!("{triple}: {e}")))?;
     if target.arch == Arch::X86_64 {
         let has = |name: &str| target.extensions.iter().any(|e| e == name);
         if let Some(missing) = REQUIRED_X86.into_iter().find(|name| !has(name)) {
-            return Err(target_error(format!(
+            return Err(unsupported(format!(
                 "x86-64 code needs the extension `{missing}`, which the target lacks"
             )));
         }
@@ -52,11 +48,16 @@ pub(crate) fn isa(target: &Target) -> Result<OwnedTargetIsa, LowerError> {
         for name in IMPLIED_X86.into_iter().chain(named) {
             builder
                 .enable(name)
-                .map_err(|e| target_error(format!("setting `{name}`: {e}")))?;
+                .map_err(|e| unsupported(format!("setting `{name}`: {e}")))?;
         }
     }
-    let flags = flags().map_err(|e| target_error(e.to_string()))?;
-    builder.finish(flags).map_err(|e| target_error(e.to_string()))
+    let flags = flags().map_err(|e| unsupported(e.to_string()))?;
+    builder.finish(flags).map_err(|e| unsupported(e.to_string()))
+}
+
+/// Why there is no code for a GPU.
+pub(crate) fn no_gpus() -> Unsupported {
+    unsupported("Cranelift has no code for GPUs; the `llvm` backend has".to_owned())
 }
 
 fn flags() -> Result<settings::Flags, SetError> {

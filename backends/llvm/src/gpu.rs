@@ -8,7 +8,7 @@ use inkwell::module::{Linkage, Module};
 use inkwell::types::{ArrayType, BasicMetadataTypeEnum, BasicType};
 use inkwell::values::{BasicValueEnum, FunctionValue, InstructionOpcode, IntValue, PointerValue};
 use rwkvc_abi::GPU_ALIGN;
-use rwkvc_backend_api::GPU;
+use rwkvc_backend_api::GpuFeatures;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::verify::MAX_THREADS;
 use rwkvc_ir::kernel::{Access, Bound, Extent, Kernel, Local, LoopKind, Reg, Space, Stmt};
@@ -127,7 +127,7 @@ pub(crate) fn start<'c>(
     types.push(index.into());
     let threads = threads(kernel)?;
     let function = entry(&kernel.name, &types, threads, context, module, machine);
-    if threads == GPU.threads {
+    if threads == GpuFeatures::PORTABLE.threads {
         must_fit(function, blocks_that_must_fit(kernel), context);
     }
     for (param, i) in kernel.params.iter().zip(0..) {

@@ -37,7 +37,11 @@ use std::slice;
 use inkwell::context::Context;
 use inkwell::module::Module;
 use inkwell::targets::FileType;
-use rwkvc_backend_api::{Arch, Backend, CpuFeatures, Features, GPU, Listing, LowerError, Target};
+use rwkvc_backend_api::{
+    self as api, Arch, Backend, CpuFeatures, DeviceKind, Features, GpuFeatures, LowerError, Stage, Target,
+    Unsupported,
+};
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 
 use machine::Machine;
@@ -49,8 +53,8 @@ const NAME: &str = "llvm";
 ///
 /// # Errors
 /// [`LowerError::Kernel`] for what only GPUs have (`shuffle`, `exp2`, barriers among threads), loops that should be
-/// unrolled but have no fixed extent, and code that would call a library; [`LowerError::Target`] for a target that
-/// lacks a needed extension or has an unknown one; [`LowerError::Listing`] for Cranelift IR.
+/// unrolled but have no fixed extent, and code that would call a library; [`Unsupported`] for a target that lacks a needed
+/// extension or has an unknown one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LlvmBackend;
 
@@ -60,34 +64,69 @@ pub fn version() -> String {
     format!("{major}.{minor}.{patch}")
 }
 
+/// LLVM IR, and what it becomes.
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "llvm",
+        summary: "LLVM IR",
+        devices: &[DeviceKind::Cpu, DeviceKind::Gpu],
+        is_text: true,
+    },
+    Stage {
+        name: "asm",
+        summary: "Assembly text",
+        devices: &[DeviceKind::Cpu],
+        is_text: true,
+    },
+    Stage {
+        name: "obj",
+        summary: "A relocatable object file with one function per kernel",
+        devices: &[DeviceKind::Cpu],
+        is_text: false,
+    },
+    Stage {
+        name: "ptx",
+        summary: "PTX, the assembly text of NVIDIA GPUs, with one entry per kernel",
+        devices: &[DeviceKind::Gpu],
+        is_text: true,
+    },
+];
+
 impl Backend for LlvmBackend {
     fn name(&self) -> &'static str {
         NAME
     }
 
-    fn features(&self, target: &Target) -> Features {
+    fn supports(&self, target: &Target) -> Result<Features, Unsupported> {
+        Machine::new(target)?;
         let (f32_lanes, vector_registers) = match target.arch {
             Arch::X86_64 if target.has("avx512f") => (16, 32),
-            Arch::X86_64 if target.has("avx2") => (8, 16),
-            Arch::X86_64 => (4, 16),
+            Arch::X86_64 => (8, 16),
             Arch::Aarch64 => (4, 32),
-            Arch::Cuda => return Features::Gpu(GPU),
+            Arch::Cuda => {
+                let gpu = GpuFeatures::of(target).ok_or_else(machine::no_generation)?;
+                return Ok(Features::Gpu(gpu));
+            }
         };
-        Features::Cpu(CpuFeatures::new(f32_lanes, vector_registers, true))
+        Ok(Features::Cpu(CpuFeatures::new(f32_lanes, vector_registers, true)))
     }
 
-    fn lower(&self, kernels: &[Kernel], target: &Target) -> Result<Vec<u8>, LowerError> {
+    fn stages(&self) -> &'static [Stage] {
+        STAGES
+    }
+
+    fn lower(&self, kernels: &[Verified<Kernel>], target: &Target) -> Result<api::Module, LowerError> {
         // Found before any thread is started, and for no kernels as well.
         let machine = Machine::new(target)?;
         refuse_names(kernels)?;
-        if target.arch == Arch::Cuda {
+        if target.arch.device() == DeviceKind::Gpu {
             let context = Context::create();
-            let module = optimized(&context, kernels, target.arch, &machine)?;
-            return machine.write(&module, FileType::Assembly);
+            let module = optimized(&context, kernels, target, &machine)?;
+            return machine.write(&module, FileType::Assembly).map(api::Module::Ptx);
         }
-        let compile = |machine: &Machine, kernel: &Kernel| {
+        let compile = |machine: &Machine, kernel: &Verified<Kernel>| {
             let context = Context::create();
-            let module = optimized(&context, slice::from_ref(kernel), target.arch, machine)?;
+            let module = optimized(&context, slice::from_ref(kernel), target, machine)?;
             machine.write(&module, FileType::Object)
         };
         let parts = parallel::map(kernels, || Machine::new(target), compile)?;
@@ -95,32 +134,45 @@ impl Backend for LlvmBackend {
         for (kernel, part) in kernels.iter().zip(parts) {
             merged.add(&part).map_err(|fault| kernel_error(kernel, fault.0))?;
         }
-        merged.write().map_err(|fault| target_error(fault.0))
+        let object = merged.write().map_err(|fault| module_error(fault.0))?;
+        Ok(api::Module::Elf(object))
     }
 
-    fn listing(&self, kernels: &[Kernel], target: &Target, listing: Listing) -> Result<String, LowerError> {
-        let file_type = match listing {
-            Listing::Asm => Some(FileType::Assembly),
-            Listing::Llvm => None,
-            Listing::Clif => {
-                return Err(LowerError::Listing {
-                    backend: NAME,
-                    listing,
-                });
+    fn emit(
+        &self,
+        kernels: &[Verified<Kernel>],
+        target: &Target,
+        stage: &str,
+    ) -> Result<Vec<u8>, LowerError> {
+        match (stage, target.arch.device()) {
+            ("obj", DeviceKind::Cpu) | ("ptx", DeviceKind::Gpu) => {
+                Ok(self.lower(kernels, target)?.bytes().to_vec())
             }
-        };
-        refuse_names(kernels)?;
-        let machine = Machine::new(target)?;
-        let context = Context::create();
-        let module = optimized(&context, kernels, target.arch, &machine)?;
-        match file_type {
-            None => Ok(module.print_to_string().to_string()),
-            Some(file_type) => Ok(String::from_utf8_lossy(&machine.write(&module, file_type)?).into_owned()),
+            ("llvm", _) => print(kernels, target, |module, _| {
+                Ok(module.print_to_string().to_string().into_bytes())
+            }),
+            ("asm", DeviceKind::Cpu) => print(kernels, target, |module, machine| {
+                machine.write(module, FileType::Assembly)
+            }),
+            _ => Err(self.no_stage(stage)),
         }
     }
 }
 
-fn refuse_names(kernels: &[Kernel]) -> Result<(), LowerError> {
+/// All kernels as one module, printed.
+fn print(
+    kernels: &[Verified<Kernel>],
+    target: &Target,
+    print: impl FnOnce(&Module<'_>, &Machine) -> Result<Vec<u8>, LowerError>,
+) -> Result<Vec<u8>, LowerError> {
+    refuse_names(kernels)?;
+    let machine = Machine::new(target)?;
+    let context = Context::create();
+    let module = optimized(&context, kernels, target, &machine)?;
+    print(&module, &machine)
+}
+
+fn refuse_names(kernels: &[Verified<Kernel>]) -> Result<(), LowerError> {
     let mut names = HashSet::new();
     match kernels.iter().find(|k| !names.insert(&k.name)) {
         None => Ok(()),
@@ -131,26 +183,26 @@ fn refuse_names(kernels: &[Kernel]) -> Result<(), LowerError> {
 /// The kernels as one module of optimized LLVM IR.
 fn optimized<'c>(
     context: &'c Context,
-    kernels: &[Kernel],
-    arch: Arch,
+    kernels: &[Verified<Kernel>],
+    target: &Target,
     machine: &Machine,
 ) -> Result<Module<'c>, LowerError> {
     let module = machine.module(context);
     for kernel in kernels {
-        let start = match arch {
-            Arch::X86_64 | Arch::Aarch64 => cpu::start(kernel, context, &module, machine),
-            Arch::Cuda => gpu::start(kernel, context, &module, machine),
+        let start = match target.arch.device() {
+            DeviceKind::Cpu => cpu::start(kernel, context, &module, machine),
+            DeviceKind::Gpu => gpu::start(kernel, context, &module, machine),
         };
         start
             .and_then(|start| emitter::finish(kernel, context, &module, start))
             .map_err(|fault| kernel_error(kernel, fault.0))?;
     }
-    if arch == Arch::Cuda {
-        walk::emit(kernels, context, &module, machine).map_err(|fault| target_error(fault.0))?;
+    if target.arch.device() == DeviceKind::Gpu {
+        walk::emit(kernels, context, &module, machine).map_err(|fault| module_error(fault.0))?;
     }
     module
         .verify()
-        .map_err(|e| target_error(format!("LLVM refuses the emitted code: {e}")))?;
+        .map_err(|e| module_error(format!("LLVM refuses the emitted code: {e}")))?;
     machine.optimize(&module)?;
     Ok(module)
 }
@@ -163,8 +215,15 @@ fn kernel_error(kernel: &Kernel, reason: String) -> LowerError {
     }
 }
 
-fn target_error(reason: String) -> LowerError {
-    LowerError::Target {
+fn module_error(reason: String) -> LowerError {
+    LowerError::Module {
+        backend: NAME,
+        reason,
+    }
+}
+
+fn unsupported(reason: String) -> Unsupported {
+    Unsupported {
         backend: NAME,
         reason,
     }

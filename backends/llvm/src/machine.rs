@@ -12,17 +12,17 @@ use inkwell::targets::{
     TargetTriple,
 };
 use inkwell::values::FunctionValue;
-use rwkvc_backend_api::{Arch, LowerError, Target};
+use rwkvc_backend_api::{Arch, LowerError, Target, Unsupported};
 
 use crate::dot::Dots;
-use crate::target_error;
+use crate::{module_error, unsupported};
 
 /// Without these, LLVM would call a library for fused multiplication and for f16.
 const REQUIRED_X86: [&str; 3] = ["avx2", "fma", "f16c"];
 
 const REQUIRED_AARCH64: [&str; 1] = ["neon"];
 
-/// What kernels for processors gain from, in order. The pipeline `default<O3>` gives no faster code and takes several times as long:
+/// What kernels for CPUs gain from, in order. The pipeline `default<O3>` gives no faster code and takes several times as long:
 /// kernels have no calls, and their vectors and tiles are chosen already.
 const CPU_PASSES: [&str; 9] = [
     // Mutable registers and small locals become values.
@@ -81,11 +81,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// # Errors
-    /// [`LowerError::Target`] if the target lacks an extension that kernels cannot do without, or names an unknown one.
-    pub(crate) fn new(target: &Target) -> Result<Self, LowerError> {
+    /// If the target lacks an extension that kernels cannot do without, or names an unknown one.
+    pub(crate) fn new(target: &Target) -> Result<Self, Unsupported> {
         let is_unknown = |name: &&String| target.arch.extension(name).is_none();
         if let Some(unknown) = target.extensions.iter().find(is_unknown) {
-            return Err(target_error(format!(
+            return Err(unsupported(format!(
                 "unknown extension `{unknown}` of {}",
                 target.arch
             )));
@@ -97,9 +97,9 @@ impl Machine {
         }
     }
 
-    fn cpu(target: &Target, triple: &str, base: &str, required: &[&str]) -> Result<Self, LowerError> {
+    fn cpu(target: &Target, triple: &str, base: &str, required: &[&str]) -> Result<Self, Unsupported> {
         if let Some(missing) = required.iter().find(|name| !target.has(name)) {
-            return Err(target_error(format!(
+            return Err(unsupported(format!(
                 "{} code needs the extension `{missing}`, which the target lacks",
                 target.arch
             )));
@@ -112,21 +112,16 @@ impl Machine {
         Ok(machine)
     }
 
-    fn gpu(target: &Target) -> Result<Self, LowerError> {
+    fn gpu(target: &Target) -> Result<Self, Unsupported> {
         let newest = GPUS.iter().rev().find(|(name, _)| target.has(name));
-        let (name, version) = newest.ok_or_else(|| {
-            let oldest = GPUS[0].0;
-            target_error(format!(
-                "GPU code needs the extension `{oldest}`, which the target lacks"
-            ))
-        })?;
+        let (name, version) = newest.ok_or_else(no_generation)?;
         Self::with("nvptx64-nvidia-cuda", name, &format!("+{version}"), &GPU_PASSES)
     }
 
-    fn with(triple: &str, cpu: &str, features: &str, passes: &[&str]) -> Result<Self, LowerError> {
+    fn with(triple: &str, cpu: &str, features: &str, passes: &[&str]) -> Result<Self, Unsupported> {
         initialize();
         let triple = TargetTriple::create(triple);
-        let llvm_target = targets::Target::from_triple(&triple).map_err(|e| target_error(e.to_string()))?;
+        let llvm_target = targets::Target::from_triple(&triple).map_err(|e| unsupported(e.to_string()))?;
         let options = TargetMachineOptions::new()
             .set_cpu(cpu)
             .set_features(features)
@@ -135,7 +130,7 @@ impl Machine {
             .set_code_model(CodeModel::Small);
         let machine = llvm_target
             .create_target_machine_from_options(&triple, options)
-            .ok_or_else(|| target_error(format!("LLVM knows no machine with {features}")))?;
+            .ok_or_else(|| unsupported(format!("LLVM knows no machine with {features}")))?;
         Ok(Self {
             machine,
             attributes: vec![
@@ -177,20 +172,28 @@ impl Machine {
     pub(crate) fn optimize(&self, module: &Module<'_>) -> Result<(), LowerError> {
         module
             .run_passes(&self.passes, &self.machine, PassBuilderOptions::create())
-            .map_err(|e| target_error(format!("LLVM's passes failed: {e}")))
+            .map_err(|e| module_error(format!("LLVM's passes failed: {e}")))
     }
 
     pub(crate) fn write(&self, module: &Module<'_>, file_type: FileType) -> Result<Vec<u8>, LowerError> {
         let buffer = self
             .machine
             .write_to_memory_buffer(module, file_type)
-            .map_err(|e| target_error(format!("LLVM cannot write the code: {e}")))?;
+            .map_err(|e| module_error(format!("LLVM cannot write the code: {e}")))?;
         // The buffer may show the zero byte that LLVM puts behind it.
         Ok(buffer.as_slice()[..buffer.get_size()].to_vec())
     }
 }
 
-/// The processor whose timing counts.
+/// Why there is no code for a GPU of no generation.
+pub(crate) fn no_generation() -> Unsupported {
+    let oldest = GPUS[0].0;
+    unsupported(format!(
+        "GPU code needs the extension `{oldest}`, which the target lacks"
+    ))
+}
+
+/// The CPU whose timing counts.
 fn tuning(target: &Target) -> String {
     match target.cpu.as_str() {
         "native" if target.arch == Arch::host() => {

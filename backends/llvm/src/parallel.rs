@@ -4,10 +4,11 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use rwkvc_backend_api::LowerError;
+use rwkvc_backend_api::{LowerError, Unsupported};
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
 
-use crate::target_error;
+use crate::module_error;
 
 /// LLVM recurses deeply in large kernels.
 const STACK_BYTES: usize = 32 << 20;
@@ -17,12 +18,12 @@ const STACK_BYTES: usize = 32 << 20;
 /// # Errors
 /// The error of the first kernel that has one, whatever the number of threads.
 pub(crate) fn map<W, R: Send>(
-    kernels: &[Kernel],
-    worker: impl Fn() -> Result<W, LowerError> + Sync,
-    compile: impl Fn(&W, &Kernel) -> Result<R, LowerError> + Sync,
+    kernels: &[Verified<Kernel>],
+    worker: impl Fn() -> Result<W, Unsupported> + Sync,
+    compile: impl Fn(&W, &Verified<Kernel>) -> Result<R, LowerError> + Sync,
 ) -> Result<Vec<R>, LowerError> {
     let next = AtomicUsize::new(0);
-    let work = || {
+    let work = || -> Result<_, LowerError> {
         let worker = worker()?;
         let mut results = vec![];
         loop {
@@ -37,7 +38,7 @@ pub(crate) fn map<W, R: Send>(
         .map_or(1, usize::from)
         .min(kernels.len());
     let mut results = Vec::with_capacity(kernels.len());
-    thread::scope(|scope| {
+    thread::scope(|scope| -> Result<(), LowerError> {
         let spawn = |_| {
             thread::Builder::new()
                 .stack_size(STACK_BYTES)
@@ -45,7 +46,7 @@ pub(crate) fn map<W, R: Send>(
         };
         let threads: Result<Vec<_>, _> = (0..threads).map(spawn).collect();
         for thread in
-            threads.map_err(|e| target_error(format!("a thread for LLVM cannot be started: {e}")))?
+            threads.map_err(|e| module_error(format!("a thread for LLVM cannot be started: {e}")))?
         {
             results.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic))?);
         }

@@ -22,7 +22,8 @@ use inkwell::values::{
 };
 use inkwell::{AtomicOrdering, AtomicRMWBinOp};
 use rwkvc_abi::kernel::{GPU_ALIGN, WALK, WalkRow};
-use rwkvc_backend_api::GPU;
+use rwkvc_backend_api::GpuFeatures;
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::{Kernel, Local};
 
 use crate::emitter::{self, Fault, Start};
@@ -36,14 +37,14 @@ const LINE: u64 = 128;
 
 /// Adds the walker to a module, if any kernel can be part of it. Rows name kernels by their place in `kernels`.
 pub(crate) fn emit<'c>(
-    kernels: &[Kernel],
+    kernels: &[Verified<Kernel>],
     context: &'c Context,
     module: &Module<'c>,
     machine: &Machine,
 ) -> Result<(), Fault> {
     let mut parts = vec![];
     for (kernel, number) in kernels.iter().zip(0_u64..) {
-        if gpu::is_fixed(kernel) && gpu::threads(kernel)? == GPU.threads {
+        if gpu::is_fixed(kernel) && gpu::threads(kernel)? == GpuFeatures::PORTABLE.threads {
             parts.push((number, kernel));
         }
     }
@@ -142,7 +143,14 @@ impl<'m, 'c> Walker<'m, 'c> {
     fn new(words: u64, context: &'c Context, module: &'m Module<'c>, machine: &Machine) -> Self {
         let (pointer, index) = (context.ptr_type(gpu::global_memory()), context.i64_type());
         let types = [pointer.into(), index.into(), pointer.into(), index.into()];
-        let function = gpu::entry(WALK, &types, GPU.threads, context, module, machine);
+        let function = gpu::entry(
+            WALK,
+            &types,
+            GpuFeatures::PORTABLE.threads,
+            context,
+            module,
+            machine,
+        );
         gpu::must_fit(function, gpu::BLOCKS[0], context);
         let b = context.create_builder();
         b.position_at_end(context.append_basic_block(function, "entry"));
@@ -283,7 +291,10 @@ impl<'m, 'c> Walker<'m, 'c> {
     ) -> Result<(), Fault> {
         let start = self.load(row, 2, "start")?;
         let bytes = self.load(row, 3, "bytes")?;
-        let [all, line] = [self.index(u64::from(GPU.threads)), self.index(LINE)];
+        let [all, line] = [
+            self.index(u64::from(GpuFeatures::PORTABLE.threads)),
+            self.index(LINE),
+        ];
         let first = self.b.build_int_mul(block, all, "")?;
         let first = self
             .b

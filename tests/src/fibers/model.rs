@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use rwkvc::backends;
-use rwkvc::compile::{compile, kernels};
+use rwkvc::compile::compile;
 use rwkvc::weights::weights;
-use rwkvc_backend_api::{Listing, Target};
+use rwkvc_backend_api::Target;
 use rwkvc_frontend::model::Model;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::gpu::GpuModel;
@@ -31,8 +31,10 @@ pub fn on_fibers(
         options.probes = probes;
         compile(model, options).expect("it compiles")
     });
-    let listing = backends::all()[0].listing(&kernels(&compiled.plan), target, Listing::Llvm);
-    let code = change(listing.expect("a listing")).into_bytes();
+    let listing = backends::all()[0]
+        .emit(&compiled.plan.kernels, target, "llvm")
+        .expect("LLVM IR");
+    let code = change(String::from_utf8_lossy(&listing).into_owned()).into_bytes();
     let weights = weights(model, &compiled.plan).expect("weights");
     let device = Arc::new(FiberDriver::new(2));
     let model = GpuModel::from_parts(compiled.manifest, &code, weights, device.clone());

@@ -7,7 +7,7 @@ use std::path::Path;
 use rwkvc::compile::{Options, graph};
 use rwkvc::{backends, engine};
 use rwkvc_abi::ProgramKind;
-use rwkvc_backend_api::{CpuFeatures, Features, GPU, Target};
+use rwkvc_backend_api::{CpuFeatures, Features, GpuFeatures, Target};
 use rwkvc_ir::kernel::Extent;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::{Plan, Shape, plan};
@@ -27,7 +27,7 @@ fn launches_of_the_demo() {
         (
             ProgramKind::Decode,
             Selection::all(),
-            Features::Gpu(GPU),
+            Features::Gpu(GpuFeatures::PORTABLE),
             "decode-gpu",
         ),
     ] {

@@ -4,9 +4,8 @@
 use std::collections::HashSet;
 
 use rwkvc::backends;
-use rwkvc::compile::kernels;
 use rwkvc_abi::ProgramKind;
-use rwkvc_backend_api::{CpuFeatures, Features, GPU, Target};
+use rwkvc_backend_api::{CpuFeatures, Features, GpuFeatures, Target};
 use rwkvc_ir::graph::eval::eval;
 use rwkvc_ir::graph::ops::OPS;
 use rwkvc_ir::graph::{Dim, Graph, parse, verify};
@@ -28,7 +27,7 @@ const MACHINES: [Features; 5] = [
     cpu(8, 16),
     cpu(16, 32),
     cpu(4, 32),
-    Features::Gpu(GPU),
+    Features::Gpu(GpuFeatures::PORTABLE),
 ];
 
 const fn cpu(f32_lanes: u32, vector_registers: u32) -> Features {
@@ -128,7 +127,7 @@ fn check(file: &FileTest) {
         for (i, variant) in variants.iter().enumerate() {
             let fibers = match variant.on_cpu {
                 true => None,
-                false => fibers(&kernels(&variant.plan), &Target::parse("cuda").expect("a target")),
+                false => fibers(&variant.plan.kernels, &Target::parse("cuda").expect("a target")),
             };
             let natives = natives.iter().filter_map(|(name, all)| {
                 let native: &dyn Machine = all.get(i)?;
@@ -165,7 +164,8 @@ fn variants(name: &str, graph: &Graph) -> Vec<Variant> {
                 };
                 let name = format!("{name}, free {free:?}, {fused}, {features:?}");
                 let plan = plan(&[shape], &features);
-                if features == Features::Gpu(GPU) && !graph.nodes_of("quantize").is_empty() {
+                if features == Features::Gpu(GpuFeatures::PORTABLE) && !graph.nodes_of("quantize").is_empty()
+                {
                     plan.expect_err("GPUs have no schedules for quantised values");
                     continue;
                 }

@@ -208,6 +208,9 @@ pub(crate) fn control(dtype: DType) -> Kernel {
         // Sums over all tokens so far, in an order that an `if` changes.
         let count = b.load("n", n, Affine::from(t), 1);
         let count = b.unary(Unary::ToIndex, count);
+        let (least, capacity) = (b.index(0), b.index(WIDTH / 4));
+        let count = b.binary(Binary::Max, least, count);
+        let count = b.binary(Binary::Min, capacity, count);
         let zero = b.float(0.0, 4);
         let sum = b.var("sum", zero);
         let first = b.index(0);
@@ -238,9 +241,9 @@ pub(crate) fn control(dtype: DType) -> Kernel {
                 );
             },
         );
-        // An iteration that never runs, with a position outside of the buffer.
+        // Iterations that never run.
         b.for_loop(LoopKind::Serial, "z", count, 0, 1, |b, z| {
-            let value = b.load("v", x, Affine::from(z) - 1000, 4);
+            let value = b.load("v", x, Affine::from(z), 4);
             b.set(sum, Inst::Copy(value));
         });
         b.for_loop(LoopKind::Unrolled, "u", 0, 3, 1, |b, u| {
@@ -283,6 +286,21 @@ pub(crate) fn single(name: &str, scalar: Scalar, inst: impl FnOnce(Reg) -> Inst)
         let value = b.load("v", x, Affine::from(i), 1);
         let value = b.inst("r", inst(value));
         b.store(x, Affine::from(i), value);
+    });
+    b.finish()
+}
+
+/// A kernel of a warp, whose threads do something with a number each.
+pub(crate) fn warp(name: &str, each: impl FnOnce(&mut Builder, Reg) -> Reg) -> Kernel {
+    let mut b = Builder::new(name);
+    let x = b.param("x", DType::I32, Extent::fixed(32), Access::Read);
+    let y = b.param("y", DType::I32, Extent::fixed(32), Access::Write);
+    b.parallel("i", Extent::fixed(1), |b, _| {
+        b.for_loop(LoopKind::Thread, "t", 0, 32, 1, |b, t| {
+            let value = b.load("v", x, Affine::from(t), 1);
+            let value = each(b, value);
+            b.store(y, Affine::from(t), value);
+        });
     });
     b.finish()
 }

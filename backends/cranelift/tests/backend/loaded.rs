@@ -2,7 +2,9 @@
 
 use rwkvc_backend_api::{Arch, Backend, Target};
 use rwkvc_backend_cranelift::CraneliftBackend;
+use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
+use rwkvc_ir::kernel::verify::verify;
 use rwkvc_runtime::object::Code;
 
 /// This machine, as far as Cranelift cares; `None` where the tests cannot run code.
@@ -30,14 +32,22 @@ pub(crate) fn host() -> Option<Target> {
     }
 }
 
+/// Kernels as a backend takes them.
+pub(crate) fn verified(kernels: &[Kernel]) -> Vec<Verified<Kernel>> {
+    let verify = |kernel: &Kernel| verify(kernel.clone()).unwrap_or_else(|e| panic!("{e}\n{kernel}"));
+    kernels.iter().map(verify).collect()
+}
+
 /// The code of one object.
 pub(crate) struct Loaded(Code);
 
 impl Loaded {
     /// Compiles and loads kernels.
     pub(crate) fn new(kernels: &[Kernel], target: &Target) -> Self {
-        let bytes = CraneliftBackend.lower(kernels, target).expect("kernels compile");
-        Loaded(Code::load(&bytes).expect("the object loads"))
+        let module = CraneliftBackend
+            .lower(&verified(kernels), target)
+            .expect("kernels compile");
+        Loaded(Code::load(module.bytes()).expect("the object loads"))
     }
 
     /// Runs iterations `range` of a kernel. The buffers must have the lengths that the kernel declares.

@@ -2,13 +2,21 @@
 
 use rwkvc_backend_api::{Backend, Target};
 use rwkvc_backend_llvm::LlvmBackend;
+use rwkvc_ir::Verified;
+use rwkvc_ir::kernel::verify::verify;
 use rwkvc_ir::kernel::{Access, Kernel};
 use rwkvc_runtime::object::Code;
 
 /// This machine; `None` where the tests cannot run code.
 pub(crate) fn host() -> Option<Target> {
     let target = Target::host();
-    LlvmBackend.lower(&[], &target).is_ok().then_some(target)
+    LlvmBackend.supports(&target).is_ok().then_some(target)
+}
+
+/// Kernels as a backend takes them.
+pub(crate) fn verified(kernels: &[Kernel]) -> Vec<Verified<Kernel>> {
+    let verify = |kernel: &Kernel| verify(kernel.clone()).unwrap_or_else(|e| panic!("{e}\n{kernel}"));
+    kernels.iter().map(verify).collect()
 }
 
 /// The same kernels compiled for a target and for the levels below it.
@@ -23,8 +31,10 @@ impl Loaded {
             .map(|(_, level)| level)
             .filter(runs_here);
         let load = |target: Target| {
-            let bytes = LlvmBackend.lower(kernels, &target).expect("kernels compile");
-            Code::load(&bytes).expect("the object loads")
+            let module = LlvmBackend
+                .lower(&verified(kernels), &target)
+                .expect("kernels compile");
+            Code::load(module.bytes()).expect("the object loads")
         };
         Loaded([target.clone()].into_iter().chain(levels).map(load).collect())
     }

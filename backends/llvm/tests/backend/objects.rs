@@ -1,14 +1,15 @@
 //! What objects contain, and what the backend refuses.
 
+use crate::loaded::verified;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, SectionKind, elf};
-use rwkvc_backend_api::{Arch, Backend, Features, Listing, Target};
+use rwkvc_backend_api::{Arch, Backend, Features, Target};
 use rwkvc_backend_llvm::LlvmBackend;
 use rwkvc_ir::DType;
 use rwkvc_ir::kernel::builder::Builder;
-use rwkvc_ir::kernel::{Access, Affine, Extent, Inst, Kernel, LoopKind, Scalar, Stmt, Unary};
+use rwkvc_ir::kernel::{Access, Affine, Extent, Inst, Kernel, LoopKind, Scalar, Unary};
 
 use crate::generated::straight_line;
-use crate::kernels::{arithmetic, control, single};
+use crate::kernels::{arithmetic, control, single, warp};
 
 fn target(text: &str) -> Target {
     Target::parse(text).expect(text)
@@ -75,12 +76,22 @@ fn fill() -> Kernel {
     b.finish()
 }
 
+/// The text of a stage.
+fn emitted(kernels: &[Kernel], target: &Target, stage: &str) -> String {
+    let text = LlvmBackend
+        .emit(&verified(kernels), target, stage)
+        .expect("the stage");
+    String::from_utf8(text).expect("text")
+}
+
 #[test]
 fn objects_stand_alone() {
     let kernels = all_kernels();
     for target in targets() {
-        let bytes = LlvmBackend.lower(&kernels, &target).expect("kernels compile");
-        let file = object::File::parse(&*bytes).expect("an object");
+        let module = LlvmBackend
+            .lower(&verified(&kernels), &target)
+            .expect("kernels compile");
+        let file = object::File::parse(module.bytes()).expect("an object");
         assert_eq!(
             format!("{:?}", file.architecture()).to_lowercase(),
             target.arch.name()
@@ -130,8 +141,10 @@ fn objects_stand_alone() {
                 .expect("a symbol for each kernel");
             assert!(symbol.is_global() && symbol.size() > 0, "{}", kernel.name);
         }
-        let again = LlvmBackend.lower(&kernels, &target).expect("kernels compile");
-        assert!(bytes == again, "deterministic");
+        let again = LlvmBackend
+            .lower(&verified(&kernels), &target)
+            .expect("kernels compile");
+        assert!(module == again, "deterministic");
     }
 }
 
@@ -139,18 +152,13 @@ fn objects_stand_alone() {
 fn listings_show_every_kernel() {
     let kernels = [arithmetic(4), control(DType::F16)];
     for target in targets() {
-        let listing = |listing| {
-            LlvmBackend
-                .listing(&kernels, &target, listing)
-                .expect("a listing")
-        };
-        let llvm = listing(Listing::Llvm);
+        let llvm = emitted(&kernels, &target, "llvm");
         assert!(
             llvm.contains("define void @arithmetic_4(") && llvm.contains("define void @control_f16("),
             "{llvm}"
         );
         assert!(!llvm.contains("alloca float"), "mutable registers are values");
-        let asm = listing(Listing::Asm);
+        let asm = emitted(&kernels, &target, "asm");
         let multiply_add = if target.arch == Arch::X86_64 {
             "vfmadd"
         } else {
@@ -161,9 +169,12 @@ fn listings_show_every_kernel() {
             "{asm}"
         );
         let error = LlvmBackend
-            .listing(&kernels, &target, Listing::Clif)
+            .emit(&verified(&kernels), &target, "clif")
             .expect_err("no Cranelift IR");
-        assert_eq!(error.to_string(), "backend `llvm` cannot print Cranelift IR");
+        assert_eq!(
+            error.to_string(),
+            "backend `llvm` has no stage `clif`, only llvm, asm, obj, ptx"
+        );
     }
 }
 
@@ -181,9 +192,7 @@ fn copies() -> Kernel {
 
 #[test]
 fn parameters_do_not_overlap() {
-    let asm = LlvmBackend
-        .listing(&[copies()], &target("cpu:x86-64-v4"), Listing::Llvm)
-        .expect("a listing");
+    let asm = emitted(&[copies()], &target("cpu:x86-64-v4"), "llvm");
     let load = asm.find("load <16 x float>").expect("the load");
     let phi = asm.find("phi i64").expect("the loop");
     assert!(load < phi, "the load leaves the loop:\n{asm}");
@@ -197,20 +206,18 @@ fn vectors_are_as_wide_as_the_machine_has_them() {
         ("cpu:aarch64", 4, "q"),
     ] {
         let target = target(text);
-        let Features::Cpu(features) = LlvmBackend.features(&target) else {
-            panic!("{text} is a processor")
+        let Ok(Features::Cpu(features)) = LlvmBackend.supports(&target) else {
+            panic!("{text} is a CPU")
         };
         assert_eq!(features.f32_lanes, f32_lanes, "{text}");
-        let asm = LlvmBackend
-            .listing(&[arithmetic(16)], &target, Listing::Asm)
-            .expect("a listing");
+        let asm = emitted(&[arithmetic(16)], &target, "asm");
         assert!(asm.contains(register), "{text}: {asm}");
     }
 }
 
 fn refusal(kernels: &[Kernel], target: &Target) -> String {
     LlvmBackend
-        .lower(kernels, target)
+        .lower(&verified(kernels), target)
         .expect_err("a refusal")
         .to_string()
 }
@@ -223,28 +230,19 @@ fn refusals_name_what_is_wrong() {
         refusal(&[exp2], &v3),
         "backend `llvm`: kernel `e`: `exp2` exists on GPUs only; it must be expanded"
     );
-    let shuffle = single("s", Scalar::I32, |x| Inst::Shuffle(x, 1));
+    let shuffle = warp("s", |b, x| b.inst("r", Inst::Shuffle(x, 1)));
     assert_eq!(
         refusal(&[shuffle], &v3),
         "backend `llvm`: kernel `s`: `shuffle` exists on GPUs only"
     );
     let copy = single("c", Scalar::F32, Inst::Copy);
-    let mut waits = copy.clone();
-    if let Some(Stmt::For { body, var, .. }) = waits.body.last_mut() {
-        let one = |n| Extent::fixed(n).into();
-        let inside = Stmt::For {
-            kind: LoopKind::Thread,
-            var: *var,
-            start: one(0),
-            end: one(2),
-            step: 1,
-            body: vec![Stmt::Barrier],
-        };
-        body.push(inside);
-    }
+    let waits = warp("w", |b, x| {
+        b.barrier();
+        x
+    });
     assert_eq!(
         refusal(&[waits], &v3),
-        "backend `llvm`: kernel `c`: `barrier` inside a thread loop exists on GPUs only"
+        "backend `llvm`: kernel `w`: `barrier` inside a thread loop exists on GPUs only"
     );
     assert_eq!(
         refusal(std::slice::from_ref(&copy), &target("cpu:x86-64+avx2")),

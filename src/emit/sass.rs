@@ -4,9 +4,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use rwkvc::compile::plan_model;
+use rwkvc_backend_api::DeviceKind;
+
+use super::{Form, Write};
+
+/// The machine code of a GPU.
+pub(super) const SASS: Form = Form {
+    name: "sass",
+    summary: "The machine code of an NVIDIA GPU as text, by the `ptxas` and `nvdisasm` of CUDA's toolkit",
+    devices: &[DeviceKind::Gpu],
+    is_text: true,
+    write: Write::Bytes(|model, options| {
+        let plan = plan_model(model, options)?;
+        let ptx = options.backend.emit(&plan.kernels, &options.target, "ptx")?;
+        sass(&ptx, &options.target.cpu)
+    }),
+};
 
 /// The machine code of PTX text for a generation, such as `sm_90`.
-pub(crate) fn sass(ptx: &[u8], generation: &str) -> Result<Vec<u8>> {
+fn sass(ptx: &[u8], generation: &str) -> Result<Vec<u8>> {
     let assembler = tool(&["ptxas"])?;
     let printer = tool(&["nvdisasm", "cuobjdump"])?;
     let folder = Folder::new()?;
