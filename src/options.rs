@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
-use rwkvc::engine::{self, Compiled, Engine, Gpu, Reference};
+use rwkvc::load;
+use rwkvc::reference::Reference;
 use rwkvc::tune::Choice;
 use rwkvc::tune::record::{self, RecordError, Subject};
 use rwkvc_abi::ProgramKind;
@@ -17,7 +18,7 @@ use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{CudaDriver, GpuModel, Mode};
-use rwkvc_runtime::{Artifact, WorkspaceOptions};
+use rwkvc_runtime::{Artifact, Session, WorkspaceOptions};
 
 use crate::cli::{Codegen, Device, GpuMode, OnGpu, PassOptions, Threads};
 use crate::output;
@@ -29,8 +30,8 @@ pub(crate) fn open(
     threads: Threads,
     gpu: OnGpu,
     programs: &[ProgramKind],
-) -> Result<Box<dyn Engine>> {
-    if engine::is_artifact(path)? {
+) -> Result<Session> {
+    if load::is_artifact(path)? {
         if let Some(option) = codegen_option(codegen) {
             bail!(
                 "`{}` is compiled already: {option} goes with a checkpoint",
@@ -47,15 +48,15 @@ pub(crate) fn open(
             refuse_on_gpus(threads)?;
             refuse_tuning(codegen, "schedules for GPUs are not tuned")?;
             let model = GpuModel::from_artifact(artifact, driver(gpu.device)?).with_context(opening)?;
-            return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
+            return Ok(Session::on(model.session(mode(gpu.gpu_mode))?));
         }
         refuse_on_processors(gpu)?;
         let tuned = tuned(codegen.tuning.as_deref(), path, || {
             Subject::compiled(artifact.manifest())
         })?;
         let model = rwkvc_runtime::Model::from_artifact(artifact).with_context(opening)?;
-        engine::use_huge_pages(&model);
-        return Ok(Box::new(Compiled::new(model, &workspace(threads, tuned))?));
+        load::use_huge_pages(&model);
+        return Ok(Session::new(&model, &workspace(threads, tuned))?);
     }
     let model = checkpoint(path)?;
     if codegen.backend.as_deref() == Some(backends::EVALUATOR) {
@@ -69,7 +70,7 @@ pub(crate) fn open(
         let formats = codegen.passes.weights.clone().unwrap_or_default();
         let activations = codegen.passes.activations.unwrap_or_default();
         check_activations(activations, &model)?;
-        return Ok(Box::new(Reference::new(model, &formats, activations)?));
+        return Ok(Session::on(Reference::new(model, &formats, activations)?));
     }
     let mut after = printer(&codegen.passes)?;
     let mut options = compile_options(codegen, programs, &mut after)?;
@@ -79,19 +80,19 @@ pub(crate) fn open(
         refuse_on_gpus(threads)?;
         // First, so that nothing is compiled where nothing can run.
         let driver = driver(gpu.device)?;
-        let model = engine::load_on_gpu(&model, &mut options, driver)?;
-        return Ok(Box::new(Gpu::new(&model, mode(gpu.gpu_mode))?));
+        let model = load::load_on_gpu(&model, &mut options, driver)?;
+        return Ok(Session::on(model.session(mode(gpu.gpu_mode))?));
     }
     refuse_on_processors(gpu)?;
     let tuned = tune(codegen, path, &model, &mut options)?;
-    let model = engine::load(&model, &mut options)?;
-    engine::use_huge_pages(&model);
-    Ok(Box::new(Compiled::new(model, &workspace(threads, tuned))?))
+    let model = load::load(&model, &mut options)?;
+    load::use_huge_pages(&model);
+    Ok(Session::new(&model, &workspace(threads, tuned))?)
 }
 
 /// Opens a checkpoint of any format and says what there is to know of it.
 pub(crate) fn checkpoint(path: &Path) -> Result<Arc<Model>> {
-    let model = engine::open_checkpoint(path)?;
+    let model = load::open_checkpoint(path)?;
     for note in model.notes() {
         output::note(&format!("`{}`: {note}", path.display()));
     }

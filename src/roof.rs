@@ -7,7 +7,7 @@ use rwkvc_backend_api::Features;
 use rwkvc_ir::kernel::verify::verify;
 use rwkvc_passes::plan::kernel_info;
 use rwkvc_passes::schedule::{PEAK_FLOPS_OF_A_LANE, peak_kernel, roof_kernel};
-use rwkvc_runtime::{Buffer, Model, State, Workspace, WorkspaceOptions};
+use rwkvc_runtime::{Buffer, Model, Session, WorkspaceOptions};
 
 use crate::compile::Options;
 
@@ -19,9 +19,7 @@ const PEAK_TASKS: i64 = 192;
 
 /// A model that only reads, once plainly, once with prefetch, and then only computes.
 pub struct Roof {
-    model: Model,
-    workspace: Workspace,
-    state: State,
+    session: Session,
     bytes: u64,
     flops: f64,
 }
@@ -105,11 +103,8 @@ impl Roof {
         // Written once, so that every page is a page of its own.
         values.floats_mut().fill(1.0);
         let model = Model::from_parts(manifest, module.bytes(), vec![values.into()])?;
-        let (workspace, state) = (model.workspace(workspace)?, model.new_state()?);
         Ok(Roof {
-            model,
-            workspace,
-            state,
+            session: Session::new(&model, workspace)?,
             bytes: 4 * len,
             flops: PEAK_TASKS as f64 * PEAK_FLOPS_OF_A_LANE as f64 * f64::from(features.f32_lanes),
         })
@@ -120,8 +115,7 @@ impl Roof {
         let mut best = [u64::MAX; 2];
         for _ in 0..2 {
             let mut times = [0; 3];
-            self.model
-                .step_profiled(&mut self.workspace, &mut self.state, 0, &mut times)?;
+            self.session.profile(ProgramKind::Decode, &[0], &mut times)?;
             let [plain, prefetched, computed] = times;
             for (best, time) in best.iter_mut().zip([plain.min(prefetched), computed]) {
                 *best = time.max(1).min(*best);

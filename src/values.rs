@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use rwkvc_abi::ProgramKind;
+use rwkvc_abi::{Manifest, ProgramKind};
 use rwkvc_frontend::build::{Logits, build};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_runtime::gpu::{GpuBatch, GpuModel, Mode};
-use rwkvc_runtime::{State, Workspace};
+use rwkvc_runtime::{Session, State};
 
-use crate::engine;
+use crate::reference;
 
 /// Values by name, each `[tokens, …]` or a part of the state.
 #[derive(Clone, Debug, Default)]
@@ -22,64 +22,35 @@ impl Values {
         let graph = build(model, Logits::All, true)?.specialise(Some(1), Some(tokens.len()));
         let mut bindings =
             Bindings::new(&**model).with("tokens", Tensor::<f64>::tokens([1, tokens.len()], tokens));
-        for (name, value) in engine::fresh_state(model, &graph)? {
+        for (name, value) in reference::fresh_state(model, &graph)? {
             bindings = bindings.with(name, value);
         }
         let values = eval(&graph, &bindings)?.into_iter();
         Ok(Values(values.map(|(name, t)| (name, t.into_values())).collect()))
     }
 
-    /// What a program of code for processors gives, which was compiled with probes.
-    pub fn of_code(
-        code: &rwkvc_runtime::Model,
-        workspace: &mut Workspace,
+    /// What a program gives from a fresh state on, of code that was compiled with probes. Prefill has logits of the last token
+    /// only.
+    pub fn of_session(
+        session: &mut Session,
+        manifest: &Manifest,
         program: ProgramKind,
         tokens: &[u32],
     ) -> Result<Self> {
-        let mut state = code.new_state()?;
         let mut values = Values::default();
         // Probes hold the last call's values, so every call is one chunk.
-        let chunk = code.manifest().program(program).map_or(1, |p| p.max_tokens);
+        let chunk = manifest.program(program).map_or(1, |p| p.max_tokens);
         for chunk in tokens.chunks(chunk) {
             match program {
-                ProgramKind::Decode => values.add("logits", code.step(workspace, &mut state, chunk[0])?),
-                ProgramKind::Score => {
-                    let mut each = |_: usize, row: &[f32]| values.add("logits", row);
-                    code.score(workspace, &mut state, chunk, &mut each)?;
-                }
-                ProgramKind::Prefill | ProgramKind::Batch | ProgramKind::Sample => {
-                    bail!("a {program} program of a processor is not looked at")
-                }
-            }
-            for (name, probe) in workspace.probes() {
-                values.add(name, probe);
-            }
-        }
-        values.add_state(&state);
-        Ok(values)
-    }
-
-    /// What a program of code for GPUs gives, which was compiled with probes. Prefill has logits of the last token only.
-    /// In a batch the tokens are those of the second of three members, which has no residual stream to be seen.
-    pub fn of_gpu(model: &GpuModel, mode: Mode, program: ProgramKind, tokens: &[u32]) -> Result<Self> {
-        let mut values = Values::default();
-        if program == ProgramKind::Batch {
-            let mut batch = model.batch(mode)?;
-            values.of_member(model, &mut batch, tokens)?;
-            return Ok(values);
-        }
-        let mut session = model.session(mode)?;
-        let chunk = model.manifest().program(program).map_or(1, |p| p.max_tokens);
-        for chunk in tokens.chunks(chunk) {
-            match program {
-                ProgramKind::Score => {
-                    session.score(chunk, &mut |_, row| values.add("logits", row))?;
-                }
+                ProgramKind::Decode => values.add("logits", session.step(chunk[0])?),
+                ProgramKind::Score => session.score(chunk, &mut |_, row| values.add("logits", row))?,
                 ProgramKind::Prefill => {
                     values.0.retain(|(name, _)| name != "logits");
                     values.add("logits", session.prefill(chunk)?);
                 }
-                _ => values.add("logits", session.step(chunk[0])?),
+                ProgramKind::Batch | ProgramKind::Sample => {
+                    bail!("a {program} program is not one of a session")
+                }
             }
             for (name, probe) in session.probes()? {
                 values.add(name, &probe);
@@ -87,6 +58,19 @@ impl Values {
         }
         values.add_state(&session.state()?);
         Ok(values)
+    }
+
+    /// What a program of code for GPUs gives, which was compiled with probes.
+    /// In a batch the tokens are those of the second of three members, which has no residual stream to be seen.
+    pub fn of_gpu(model: &GpuModel, mode: Mode, program: ProgramKind, tokens: &[u32]) -> Result<Self> {
+        if program == ProgramKind::Batch {
+            let mut values = Values::default();
+            let mut batch = model.batch(mode)?;
+            values.of_member(model, &mut batch, tokens)?;
+            return Ok(values);
+        }
+        let mut session = Session::on(model.session(mode)?);
+        Values::of_session(&mut session, model.manifest(), program, tokens)
     }
 
     fn of_member(&mut self, model: &GpuModel, batch: &mut GpuBatch, tokens: &[u32]) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rwkvc::engine::open_checkpoint;
+use rwkvc::load::open_checkpoint;
 use rwkvc::measure::arithmetic;
 use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::Artifact;

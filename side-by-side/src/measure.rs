@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
-use rwkvc::engine::open_checkpoint;
+use rwkvc::load::open_checkpoint;
 use rwkvc::measure::Spread;
 use rwkvc::roof::Roof;
 use rwkvc_passes::pipeline::Selection;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::Options;
-use rwkvc::engine;
+use rwkvc::load;
 use rwkvc::measure::{KernelRow, Spread, arithmetic, kernel_rows};
 use rwkvc::roof::{Roof, Roofs};
 use rwkvc::tables::table;
@@ -19,7 +19,7 @@ use rwkvc_backend_api::Arch;
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::{Artifact, Model, State, Workspace};
+use rwkvc_runtime::{Artifact, Model, Session};
 use serde::Serialize;
 
 use crate::cli::{Bench, Format};
@@ -81,8 +81,7 @@ struct Report {
 struct Variant {
     name: String,
     model: Model,
-    workspace: Workspace,
-    state: State,
+    session: Session,
     compile_s: f64,
     tuned: bool,
     decode: Vec<f64>,
@@ -100,7 +99,7 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     if args.decode == 0 {
         bail!("--decode is 0: there is nothing to measure");
     }
-    if engine::is_artifact(&args.model)? {
+    if load::is_artifact(&args.model)? {
         let artifact =
             Artifact::open(&args.model).with_context(|| format!("opening `{}`", args.model.display()))?;
         if artifact.manifest().is_for_gpus() {
@@ -242,7 +241,7 @@ impl Variant {
         batches: &[usize],
     ) -> Result<Self> {
         let start = Instant::now();
-        let model = engine::load(checkpoint, compile)?;
+        let model = load::load(checkpoint, compile)?;
         let compile_s = start.elapsed().as_secs_f64();
         model.use_huge_pages();
         let launches = decode_program(&model)?.launches.len();
@@ -255,8 +254,7 @@ impl Variant {
         let mut variant = Variant {
             name,
             batches,
-            workspace: model.workspace(workspace)?,
-            state: model.new_state()?,
+            session: Session::new(&model, workspace)?,
             model,
             compile_s,
             tuned: compile.tuning.is_some(),
@@ -272,7 +270,7 @@ impl Variant {
     }
 
     fn step(&mut self, token: u32) -> Result<()> {
-        self.model.step(&mut self.workspace, &mut self.state, token)?;
+        self.session.step(token)?;
         Ok(())
     }
 
@@ -285,15 +283,14 @@ impl Variant {
             self.step(token(i))?;
         }
         self.decode.push(decode as f64 / start.elapsed().as_secs_f64());
-        self.model
-            .step_profiled(&mut self.workspace, &mut self.state, token(2), &mut self.times)?;
+        self.session
+            .profile(ProgramKind::Decode, &[token(2)], &mut self.times)?;
         self.profiled += 1;
         if prefill > 0 {
             let tokens: Vec<u32> = (0..prefill).map(token).collect();
             let start = Instant::now();
             let times = &mut self.prefill_times;
-            self.model
-                .prefill_profiled(&mut self.workspace, &mut self.state, &tokens, times)?;
+            self.session.profile(ProgramKind::Prefill, &tokens, times)?;
             self.prefill.push(prefill as f64 / start.elapsed().as_secs_f64());
         }
         if let Some(batches) = &mut self.batches {

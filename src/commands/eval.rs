@@ -11,14 +11,14 @@ use crate::{commands, options, output, progress};
 /// Runs the command.
 pub(crate) fn run(args: &Eval) -> Result<()> {
     let text = std::fs::read(&args.text).with_context(|| format!("reading `{}`", args.text.display()))?;
-    let mut engine = options::open(
+    let mut session = options::open(
         &args.model,
         &args.codegen,
         args.threads,
         args.gpu,
         &[ProgramKind::Score],
     )?;
-    let tokenizer = commands::tokenizer(args.vocab.as_deref(), engine.vocab())?;
+    let tokenizer = commands::tokenizer(args.vocab.as_deref(), session.vocab())?;
     let tokens = tokenizer.encode_bytes(&text)?;
     let start = (!args.no_bos).then_some(END_OF_TEXT);
     let all: Vec<u32> = start.into_iter().chain(tokens).collect();
@@ -33,15 +33,23 @@ pub(crate) fn run(args: &Eval) -> Result<()> {
     let bar = progress::bar(inputs.len() as u64, "tokens");
     let mut nats = 0.0;
     let mut hits = 0usize;
-    let mut position = 0;
-    engine.score(inputs, &mut |logits| {
+    let mut failed = None;
+    session.score(inputs, &mut |position, logits| {
         let target = targets[position] as usize;
-        nats -= log_probability(logits, target).with_context(|| format!("at token {position}"))?;
+        match log_probability(logits, target) {
+            Ok(log) => nats -= log,
+            Err(error) => {
+                failed = failed
+                    .take()
+                    .or(Some(error.context(format!("at token {position}"))))
+            }
+        }
         hits += usize::from(logits.iter().all(|&x| x <= logits[target]));
-        position += 1;
         bar.inc(1);
-        Ok(())
     })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     bar.finish_and_clear();
     let n = targets.len();
     // Without a start token, the bytes of the first token are not predicted.

@@ -1,7 +1,7 @@
 //! `rwkvc inspect`
 
 use anyhow::{Result, bail};
-use rwkvc::engine;
+use rwkvc::load;
 use rwkvc::tables::table;
 use rwkvc_abi::Manifest;
 use rwkvc_frontend::summary::Summary;
@@ -13,7 +13,7 @@ use crate::{options, output};
 
 /// Runs the command.
 pub(crate) fn run(args: &Inspect) -> Result<()> {
-    if engine::is_artifact(&args.model)? {
+    if load::is_artifact(&args.model)? {
         let artifact = Artifact::open(&args.model)?;
         if args.check {
             artifact.verify()?;

@@ -14,24 +14,21 @@ pub(crate) fn run(args: &Logits) -> Result<()> {
         (false, true) => ProgramKind::Score,
         (false, false) => ProgramKind::Prefill,
     };
-    let mut engine = options::open(&args.model, &args.codegen, args.threads, args.gpu, &[program])?;
+    let mut session = options::open(&args.model, &args.codegen, args.threads, args.gpu, &[program])?;
     let mut rows: Vec<Vec<f32>> = vec![];
     match program {
         ProgramKind::Decode => {
             for &token in &args.tokens {
-                let logits = engine.step(token)?;
+                let logits = session.step(token)?;
                 if !args.all {
                     rows.clear();
                 }
                 rows.push(logits.to_vec());
             }
         }
-        ProgramKind::Score => engine.score(&args.tokens, &mut |logits| {
-            rows.push(logits.to_vec());
-            Ok(())
-        })?,
+        ProgramKind::Score => session.score(&args.tokens, &mut |_, logits| rows.push(logits.to_vec()))?,
         ProgramKind::Prefill | ProgramKind::Batch | ProgramKind::Sample => {
-            rows.push(engine.prefill(&args.tokens)?.to_vec())
+            rows.push(session.prefill(&args.tokens)?.to_vec())
         }
     }
     if args.out.format == Format::Json {

@@ -4,12 +4,11 @@ use std::io::Read;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use rwkvc::choose::Chooser;
 use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::chat::{self, Message};
+use rwkvc_runtime::generate::{Finish, GenerateOptions, Generator, Piece};
 use rwkvc_runtime::sampler::SamplerOptions;
-use rwkvc_runtime::text::TextStream;
-use rwkvc_runtime::tokenizer::{END_OF_TEXT, Tokenizer};
+use rwkvc_runtime::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::cli::{Format, Run};
@@ -51,14 +50,15 @@ pub(crate) fn run(args: &Run) -> Result<()> {
     sampling.validate()?;
     let text = prompt_text(args)?;
     let programs = [ProgramKind::Decode, ProgramKind::Prefill];
-    let mut engine = options::open(&args.model, &args.codegen, args.threads, args.gpu, &programs)?;
+    let mut session = options::open(&args.model, &args.codegen, args.threads, args.gpu, &programs)?;
     if let Some(path) = &args.state_in {
-        engine.load_state(path)?;
+        let loaded = session.load_state(path);
+        loaded.with_context(|| format!("loading the state `{}`", path.display()))?;
     }
     let tokenizer = match &args.prompt.tokens {
         // Token ids need no vocabulary; without one, ids are printed.
-        Some(_) => commands::tokenizer(args.vocab.as_deref(), engine.vocab()).ok(),
-        None => Some(commands::tokenizer(args.vocab.as_deref(), engine.vocab())?),
+        Some(_) => commands::tokenizer(args.vocab.as_deref(), session.vocab()).ok(),
+        None => Some(commands::tokenizer(args.vocab.as_deref(), session.vocab())?),
     };
     let prompt = prompt_tokens(args, text, tokenizer.as_ref())?;
     let load_s = start.elapsed().as_secs_f64();
@@ -67,41 +67,40 @@ pub(crate) fn run(args: &Run) -> Result<()> {
     if args.chat {
         stops.extend(chat::STOPS.map(String::from));
     }
-    let mut chooser = Chooser::new(&mut *engine, sampling, args.state_out.is_some())?;
-    let mut writer = Writer {
-        stream: tokenizer.map(|t| TextStream::new(t, stops)).transpose()?,
-        text: String::new(),
-        shown: args.out.format == Format::Text,
+    let options = GenerateOptions {
+        sampling,
+        max_tokens: args.max_tokens,
+        stops,
+        exact_state: args.state_out.is_some(),
     };
+    let has_vocabulary = tokenizer.is_some();
     let start = Instant::now();
-    let mut next = chooser.first(&mut *engine, &prompt, args.max_tokens)?;
+    let mut generator = Generator::new(&mut session, tokenizer, &prompt, options)?;
     let prompt_s = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
     let mut tokens = vec![];
-    let mut finished = "max_tokens";
-    while tokens.len() < args.max_tokens {
-        if next == END_OF_TEXT {
-            finished = "end_of_text";
-            break;
+    let mut text = String::new();
+    for piece in &mut generator {
+        let Piece {
+            token,
+            text: mut shown,
+        } = piece?;
+        tokens.extend(token);
+        if let (Some(token), false) = (token, has_vocabulary) {
+            // Without a vocabulary the ids are the result.
+            shown = format!("{token} ");
         }
-        tokens.push(next);
-        let stopped = writer.push(next)?;
-        if stopped {
-            finished = "stop";
+        if args.out.format == Format::Text {
+            output::print(&shown)?;
         }
-        let left = args.max_tokens - tokens.len();
-        if stopped || left == 0 {
-            // The state after a run has seen every token that was printed.
-            engine.step(next)?;
-            break;
-        }
-        next = chooser.after(&mut *engine, next, left)?;
+        text += &shown;
     }
-    writer.finish()?;
+    let finished = generator.finish().map_or("", Finish::name);
     let decode_s = start.elapsed().as_secs_f64();
     if let Some(path) = &args.state_out {
-        engine.save_state(path)?;
+        let saved = session.save_state(path);
+        saved.with_context(|| format!("saving the state `{}`", path.display()))?;
     }
     let rate = if decode_s > 0.0 {
         tokens.len() as f64 / decode_s
@@ -119,7 +118,7 @@ pub(crate) fn run(args: &Run) -> Result<()> {
     if args.out.format == Format::Json {
         return output::json(&Report {
             tokens,
-            text: writer.text,
+            text,
             finished,
             timings,
         });
@@ -159,11 +158,10 @@ fn prompt_text(args: &Run) -> Result<Option<Vec<u8>>> {
 /// The tokens of the prompt. Text into a fresh state starts with the end-of-text token, as in training.
 fn prompt_tokens(args: &Run, text: Option<Vec<u8>>, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>> {
     let tokens = match (text, &args.prompt.tokens, tokenizer) {
-        (Some(text), _, Some(tokenizer)) => {
-            let fresh = args.state_in.is_none() && !args.no_bos;
-            let start = fresh.then_some(END_OF_TEXT);
-            start.into_iter().chain(tokenizer.encode_bytes(&text)?).collect()
-        }
+        (Some(text), _, Some(tokenizer)) => match args.state_in.is_none() && !args.no_bos {
+            true => tokenizer.prompt(&text)?,
+            false => tokenizer.encode_bytes(&text)?,
+        },
         (_, Some(tokens), _) => tokens.clone(),
         _ => vec![],
     };
@@ -171,39 +169,4 @@ fn prompt_tokens(args: &Run, text: Option<Vec<u8>>, tokenizer: Option<&Tokenizer
         bail!("the prompt is empty: give at least one token, or leave out --no-bos");
     }
     Ok(tokens)
-}
-
-/// Shows text as it comes and keeps it for the report.
-struct Writer {
-    stream: Option<TextStream>,
-    text: String,
-    shown: bool,
-}
-
-impl Writer {
-    /// Takes a token; whether a stop string has appeared.
-    fn push(&mut self, token: u32) -> Result<bool> {
-        let Some(stream) = &mut self.stream else {
-            // Without a vocabulary the ids are the result.
-            return self.show(&format!("{token} ")).map(|()| false);
-        };
-        let piece = stream.push(token);
-        let stopped = piece.stop.is_some();
-        let new = piece.text.to_string();
-        self.show(&new)?;
-        Ok(stopped)
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
-        };
-        let new = stream.finish().text.to_string();
-        self.show(&new)
-    }
-
-    fn show(&mut self, text: &str) -> Result<()> {
-        self.text.push_str(text);
-        if self.shown { output::print(text) } else { Ok(()) }
-    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use rwkvc::engine;
+use rwkvc::load;
 use rwkvc_runtime::tokenizer::Tokenizer;
 use serde_json::json;
 
@@ -70,9 +70,9 @@ pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {
 
 /// The vocabulary size of a checkpoint or artifact.
 fn vocabulary_rows(path: &Path) -> Result<usize> {
-    if engine::is_artifact(path)? {
+    if load::is_artifact(path)? {
         Ok(rwkvc_runtime::Artifact::open(path)?.manifest().model.vocab)
     } else {
-        Ok(engine::open_checkpoint(path)?.config().vocab)
+        Ok(load::open_checkpoint(path)?.config().vocab)
     }
 }

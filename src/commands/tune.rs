@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use rwkvc::engine;
+use rwkvc::load;
 use rwkvc::tune::lab::{Checkpoint, Compiled};
 use rwkvc::tune::record::{self, Subject};
 use rwkvc::tune::search::{Bench, Change, Outcome, Trial, search};
@@ -20,7 +20,7 @@ use rwkvc::tables::table;
 
 /// Runs the command.
 pub(crate) fn run(args: &Tune) -> Result<()> {
-    let is_compiled = engine::is_artifact(&args.model)?;
+    let is_compiled = load::is_artifact(&args.model)?;
     let beside = || record::path(&args.model);
     let path = args.output.clone().unwrap_or_else(beside);
     if super::same_file(&args.model, &path) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use rwkvc::backends;
 use rwkvc::compile::{self, Options};
-use rwkvc::engine;
 use rwkvc::golden::Golden;
+use rwkvc::load;
 use rwkvc::tables::table;
 use rwkvc::tune::record::Subject;
 use rwkvc::values::{Distance, Values, compare};
@@ -16,6 +16,7 @@ use rwkvc_backend_api::{Arch, Backend, Target};
 use rwkvc_frontend::model::Model;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::quantize::Formats;
+use rwkvc_runtime::Session;
 use rwkvc_runtime::gpu::{CudaDriver, Driver, Mode};
 use serde::Serialize;
 
@@ -159,9 +160,9 @@ fn on_processor(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify)
                     probes: true,
                     after_pass: &mut ignore,
                 };
-                let code = engine::load(model, &mut options)?;
-                let mut workspace = code.workspace(&options::workspace(args.threads, tuned))?;
-                let found = Values::of_code(&code, &mut workspace, program, tokens)?;
+                let code = load::load(model, &mut options)?;
+                let mut session = Session::new(&code, &options::workspace(args.threads, tuned))?;
+                let found = Values::of_session(&mut session, code.manifest(), program, tokens)?;
                 let way = Way {
                     backend: backend.name(),
                     variant,
@@ -208,7 +209,7 @@ fn on_gpu(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify) -> Re
                 after_pass: &mut ignore,
             };
             let driver = Arc::clone(&driver) as Arc<dyn Driver>;
-            let code = engine::load_on_gpu(model, &mut options, driver)?;
+            let code = load::load_on_gpu(model, &mut options, driver)?;
             for &mode in &modes {
                 for &program in &programs {
                     let way = Way {

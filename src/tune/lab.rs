@@ -12,7 +12,7 @@ use rwkvc_backend_api::Tuning;
 use rwkvc_ir::graph::{Graph, Verified};
 use rwkvc_passes::plan::{Plan, Source, Weight};
 use rwkvc_passes::storage::Layout;
-use rwkvc_runtime::{Model, State, WeightData, Workspace, WorkspaceOptions};
+use rwkvc_runtime::{Model, Session, WeightData, WorkspaceOptions};
 
 use super::Choice;
 use super::search::Bench;
@@ -28,42 +28,38 @@ const MOST_CALLS: usize = 200;
 /// A model with the memory to run it.
 struct Running {
     model: Model,
-    state: State,
     /// By the number of threads.
-    workspaces: HashMap<usize, Workspace>,
+    sessions: HashMap<usize, Session>,
 }
 
 impl Running {
     fn new(model: Model) -> Result<Self> {
         Ok(Running {
-            state: model.new_state()?,
-            workspaces: HashMap::new(),
+            sessions: HashMap::new(),
             model,
         })
     }
 
     /// Makes sure that there are so many threads; whether they are new.
     fn prepare(&mut self, threads: usize) -> Result<bool> {
-        let Entry::Vacant(place) = self.workspaces.entry(threads) else {
+        let Entry::Vacant(place) = self.sessions.entry(threads) else {
             return Ok(false);
         };
         let options = WorkspaceOptions {
             threads,
             ..WorkspaceOptions::default()
         };
-        place.insert(self.model.workspace(&options)?);
+        place.insert(Session::new(&self.model, &options)?);
         Ok(true)
     }
 
     /// One call with these tokens.
     fn call(&mut self, threads: usize, tokens: &[u32]) -> Result<()> {
-        let workspace = self
-            .workspaces
-            .get_mut(&threads)
-            .context("no threads were prepared")?;
+        let session = self.sessions.get_mut(&threads);
+        let session = session.context("no threads were prepared")?;
         match tokens {
-            [token] => self.model.step(workspace, &mut self.state, *token)?,
-            tokens => self.model.prefill(workspace, &mut self.state, tokens)?,
+            [token] => session.step(*token)?,
+            tokens => session.prefill(tokens)?,
         };
         Ok(())
     }

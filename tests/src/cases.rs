@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rwkvc::backends;
 pub use rwkvc::compile::PROGRAMS;
 use rwkvc::compile::{Options, compile, plan_model};
-use rwkvc::engine;
+use rwkvc::load;
 use rwkvc::weights::weights;
 use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{Backend, Target, Tuning};
@@ -107,7 +107,7 @@ impl Case {
     /// # Panics
     /// If it does not compile.
     pub fn load(&self, model: &Arc<Model>, programs: &[ProgramKind]) -> rwkvc_runtime::Model {
-        self.with_options(programs, |options| engine::load(model, options))
+        self.with_options(programs, |options| load::load(model, options))
             .unwrap_or_else(|error| panic!("{self}: {error:#}"))
     }
 

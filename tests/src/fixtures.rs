@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rwkvc::engine;
+use rwkvc::load;
 use rwkvc_frontend::model::Model;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -30,7 +30,7 @@ pub fn read(name: &str) -> Vec<u8> {
 /// # Panics
 /// If it does not open.
 pub fn open(name: &str) -> Arc<Model> {
-    engine::open_checkpoint(&path(name)).unwrap_or_else(|error| panic!("{error:#}"))
+    load::open_checkpoint(&path(name)).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Opens a model whose file is in memory.
@@ -41,7 +41,7 @@ pub fn open_bytes(file: &[u8]) -> Arc<Model> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model");
     std::fs::write(&path, file).expect("a file");
-    engine::open_checkpoint(&path).expect("a model")
+    load::open_checkpoint(&path).expect("a model")
 }
 
 /// A golden file.

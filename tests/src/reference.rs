@@ -21,7 +21,7 @@ pub fn evaluate(model: &Model, tokens: &[u32]) -> Expected {
         .expect("a graph")
         .specialise(Some(1), Some(tokens.len()));
     let mut bindings = Bindings::<f64>::new(model).with("tokens", Tensor::tokens([1, tokens.len()], tokens));
-    for (name, value) in rwkvc::engine::fresh_state(model, &graph).expect("a state") {
+    for (name, value) in rwkvc::reference::fresh_state(model, &graph).expect("a state") {
         bindings = bindings.with(name, value);
     }
     let outputs = eval(&graph, &bindings).expect("the graph evaluates");

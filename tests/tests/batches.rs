@@ -65,7 +65,7 @@ impl Alone {
         let last = &self.states[self.tokens.len()];
         for slot in last.slots() {
             let values = |state: &State| state.slot(&slot.name).expect("a part").to_vec();
-            let expected = floats(&values(&session.state));
+            let expected = floats(&values(&session.state()));
             let found = difference(&values(last), &expected);
             assert!(found <= most(&expected), "`{}` differs by {found:e}", slot.name);
         }

@@ -37,8 +37,8 @@ fn golden(model: &str, golden: &str, reference: &str, has_state: bool) {
         let scored = chunks.score(&tokens);
         check_logits(&format!("{case}, score"), &scored, &expected);
         if has_state {
-            check_state(&format!("{case}, decode"), &one.state, &golden);
-            check_state(&format!("{case}, score"), &chunks.state, &golden);
+            check_state(&format!("{case}, decode"), &one.state(), &golden);
+            check_state(&format!("{case}, score"), &chunks.state(), &golden);
         }
         let vocab = code.vocab();
         for length in PROMPTS.into_iter().filter(|&n| n <= tokens.len()) {

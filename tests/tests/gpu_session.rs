@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use rwkvc::choose::Chooser;
-use rwkvc::engine::{Engine, Gpu};
 use rwkvc_abi::ProgramKind;
 use rwkvc_abi::SampleOptions;
 use rwkvc_backend_api::Target;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_runtime::State;
+use rwkvc_runtime::exec::Device;
+use rwkvc_runtime::generate::{GenerateOptions, Generator};
 use rwkvc_runtime::gpu::{GpuModel, GpuSession, Mode};
 use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_tests::fibers::{FiberDriver, on_fibers};
@@ -162,7 +162,7 @@ fn tokens_are_chosen_on_the_device() {
     let choice = sampler.expect("it chooses").launches.len();
 
     // What a processor writes.
-    let code = rwkvc::engine::load(
+    let code = rwkvc::load::load(
         &fixtures::open("demo.safetensors"),
         &mut rwkvc::compile::Options {
             backend: rwkvc::backends::all()[0],
@@ -176,14 +176,14 @@ fn tokens_are_chosen_on_the_device() {
         },
     );
     let code = code.expect("code");
-    let mut on_processor = Session::new(&code, 1);
-    let mut expected = likeliest(&on_processor.prefill(&PROMPT), vocab);
+    let mut on_cpu = Session::new(&code, 1);
+    let mut expected = likeliest(&on_cpu.prefill(&PROMPT), vocab);
     while expected.len() < 5 {
-        let logits = on_processor.decode(&expected[expected.len() - 1..]);
+        let logits = on_cpu.decode(&expected[expected.len() - 1..]);
         expected.extend(likeliest(&logits, vocab));
     }
 
-    let after = floats(&on_processor.decode(&expected[4..]));
+    let after = floats(&on_cpu.decode(&expected[4..]));
 
     let drawn_by = SampleOptions {
         temperature: 0.9,
@@ -221,26 +221,38 @@ fn tokens_are_chosen_on_the_device() {
 
     // As `rwkvc run` does it, whether or not the state must be exact after each token.
     for exact in [false, true] {
-        let mut engine = Gpu::new(&model, Mode::Graph).expect("an engine");
-        let mut chooser = Chooser::new(&mut engine, SamplerOptions::greedy(), exact).expect("it chooses");
-        assert!(matches!(chooser, Chooser::OnDevice { .. }));
-        let mut found = vec![chooser.first(&mut engine, &PROMPT, 5).expect("a token")];
-        while found.len() < 5 {
-            let last = found[found.len() - 1];
-            found.push(
-                chooser
-                    .after(&mut engine, last, 5 - found.len())
-                    .expect("a token"),
-            );
-        }
+        let mut session = rwkvc_runtime::Session::on(model.session(Mode::Graph).expect("a session"));
+        let options = GenerateOptions {
+            sampling: SamplerOptions::greedy(),
+            max_tokens: 5,
+            stops: vec![],
+            exact_state: exact,
+        };
+        let launched = device.launches();
+        let generator = Generator::new(&mut session, None, &PROMPT, options).expect("a prompt");
+        let found: Vec<u32> = generator
+            .filter_map(|piece| piece.expect("a piece").token)
+            .collect();
         assert_eq!(found, expected);
-        let last = floats(engine.step(expected[4]).expect("a step"));
-        assert!(difference(&last, &after) <= 1e-4, "exact: {exact}");
+        assert!(device.launches() > launched, "the device chooses");
+        let last = floats(session.prefill(&[1]).expect("a step"));
+        let mut read = expected.clone();
+        read.push(1);
+        let read = {
+            let mut cpu = Session::new(&code, 1);
+            cpu.prefill(&PROMPT);
+            floats(&cpu.decode(&read)[5 * vocab..])
+        };
+        assert!(difference(&last, &read) <= 1e-4, "exact: {exact}");
         let penalties = SamplerOptions {
             presence_penalty: 0.1,
             ..SamplerOptions::greedy()
         };
-        assert!(!engine.choose_by(&penalties), "penalties need this machine");
+        let mut session = model.session(Mode::Graph).expect("a session");
+        assert!(
+            !Device::sample_by(&mut session, &penalties),
+            "penalties need this machine"
+        );
     }
 
     // After the logits of many tokens nothing is chosen.

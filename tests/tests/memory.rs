@@ -82,7 +82,11 @@ fn an_artifact_is_mapped_and_gives_the_same_bits() {
             compiled.prefill(&tokens),
             "{case}: prefill"
         );
-        assert_eq!(mapped.state.values(), compiled.state.values(), "{case}: state");
+        assert_eq!(
+            mapped.state().values(),
+            compiled.state().values(),
+            "{case}: state"
+        );
     }
 }
 
@@ -101,21 +105,16 @@ fn a_checkpoint_is_mapped() {
 /// By every program, on more than one thread.
 fn a_text_takes_no_memory() {
     let code = Case::fused(backends::all()[0]).load(&open("tracker.pth"), &PROGRAMS);
-    let Session {
-        model,
-        mut state,
-        mut workspace,
-    } = Session::new(&code, 3);
+    let mut session = Session::new(&code, 3).0;
     let tokens = Random(9).tokens(2000, code.vocab());
     let mut sum = 0.0;
     let mut read_all = |sum: &mut f32| {
         for &token in &tokens {
-            *sum += model.step(&mut workspace, &mut state, token).expect("a step")[0];
+            *sum += session.step(token).expect("a step")[0];
         }
-        *sum += model.prefill(&mut workspace, &mut state, &tokens).expect("a run")[0];
-        model
-            .score(&mut workspace, &mut state, &tokens, &mut |_, row| *sum += row[0])
-            .expect("a run");
+        *sum += session.prefill(&tokens).expect("a run")[0];
+        let scored = session.score(&tokens, &mut |_, row| *sum += row[0]);
+        scored.expect("a run");
     };
     // Touches every page that is ever used.
     read_all(&mut sum);

@@ -5,13 +5,14 @@ use std::f64::consts::LN_2;
 use std::sync::Arc;
 
 use rwkvc::backends;
-use rwkvc::engine::{Engine, Reference};
+use rwkvc::reference::Reference;
 use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::checkpoint::{BlockFormat, Storage};
 use rwkvc_frontend::model::Model;
 use rwkvc_frontend::write::{Layout, Metadata, write};
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
+use rwkvc_runtime::exec::Device;
 use rwkvc_runtime::tokenizer::Tokenizer;
 use rwkvc_tests::cases::{Case, PROGRAMS};
 use rwkvc_tests::fixtures::{self, Golden, open, open_bytes};

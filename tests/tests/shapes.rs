@@ -45,7 +45,7 @@ fn check_case(what: &str, code: &rwkvc_runtime::Model, tokens: &[u32], expected:
         &expected.logits,
         tolerance,
     );
-    check_state(&format!("{what}: decode"), &decode.state, expected, tolerance);
+    check_state(&format!("{what}: decode"), &decode.state(), expected, tolerance);
     let mut score = Session::new(code, 2);
     check(
         &format!("{what}: score"),
@@ -53,7 +53,7 @@ fn check_case(what: &str, code: &rwkvc_runtime::Model, tokens: &[u32], expected:
         &expected.logits,
         tolerance,
     );
-    check_state(&format!("{what}: score"), &score.state, expected, tolerance);
+    check_state(&format!("{what}: score"), &score.state(), expected, tolerance);
     let mut prefill = Session::new(code, 3);
     let last = &expected.logits[(tokens.len() - 1) * code.vocab()..];
     check(
@@ -62,7 +62,7 @@ fn check_case(what: &str, code: &rwkvc_runtime::Model, tokens: &[u32], expected:
         last,
         tolerance,
     );
-    check_state(&format!("{what}: prefill"), &prefill.state, expected, tolerance);
+    check_state(&format!("{what}: prefill"), &prefill.state(), expected, tolerance);
 }
 
 #[test]

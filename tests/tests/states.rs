@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_runtime::state::StateError;
-use rwkvc_runtime::{Model, State};
+use rwkvc_runtime::{Model, State, WorkspaceOptions};
 use rwkvc_tests::cases::{Case, PROGRAMS, cases};
 use rwkvc_tests::fixtures::open;
 use rwkvc_tests::numbers::difference;
@@ -35,8 +35,8 @@ fn a_copy_goes_on_with_the_same_bits() {
     for (case, code) in &*DEMO {
         let mut session = Session::new(code, 1);
         session.prefill(&before);
-        session.state.save(&path).expect("a file");
-        let middle = session.state.clone();
+        session.state().save(&path).expect("a file");
+        let middle = session.state();
         let expected = session.decode(&after);
 
         let mut copied = code.new_state().expect("memory");
@@ -49,12 +49,12 @@ fn a_copy_goes_on_with_the_same_bits() {
         ];
         for (how, state) in copies {
             assert_eq!(state.values(), middle.values(), "{case}: {how}");
-            session.state = state;
+            session.set_state(&state);
             assert_eq!(session.decode(&after), expected, "{case}: {how}");
         }
         assert_ne!(
             middle.values(),
-            session.state.values(),
+            session.state().values(),
             "{case}: a copy goes its own way"
         );
     }
@@ -87,11 +87,12 @@ fn a_state_moves_between_backends_and_file_formats() {
     let path = folder.path().join("a.state");
     let mut first = Session::new(&DEMO[0].1, 1);
     first.prefill(&before);
-    first.state.save(&path).expect("a file");
+    first.state().save(&path).expect("a file");
     let expected = first.decode(&after);
     for (case, code) in &*DEMO {
         let mut session = Session::new(code, 1);
-        session.state = State::load(code, &path).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let loaded = session.0.load_state(&path);
+        loaded.unwrap_or_else(|error| panic!("{case}: {error}"));
         let most = difference(&session.decode(&after), &expected);
         assert!(most <= TWO_WAYS, "{case}: logits differ by {most:e}");
     }
@@ -121,7 +122,7 @@ fn a_state_of_another_model_is_refused() {
             }),
         )
         .expect("a file");
-        let model = rwkvc::engine::open_checkpoint(&file).expect("a model");
+        let model = rwkvc::load::open_checkpoint(&file).expect("a model");
         case.load(&model, &PROGRAMS)
     };
     // The second has the shapes of the first and other weights.
@@ -135,10 +136,10 @@ fn a_state_of_another_model_is_refused() {
             matches!(refused, Err(StateError::OtherModel { .. })),
             "{refused:?}"
         );
-        let mut session = Session::new(&other, 1);
+        let mut workspace = other.workspace(&WorkspaceOptions::default()).expect("memory");
         let untouched = state.values().to_vec();
-        assert!(other.step(&mut session.workspace, &mut state, 1).is_err());
+        assert!(other.step(&mut workspace, &mut state, 1).is_err());
         assert_eq!(state.values(), untouched);
-        assert!(session.state.copy_from(&state).is_err());
+        assert!(Session::new(&other, 1).0.set_state(&state).is_err());
     }
 }

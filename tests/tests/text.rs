@@ -2,10 +2,12 @@
 
 use rwkvc::backends;
 use rwkvc_abi::ProgramKind;
+use rwkvc_runtime::generate::{GenerateOptions, Generator};
+use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_runtime::tokenizer::{END_OF_TEXT, Tokenizer};
 use rwkvc_tests::cases::{Case, cases};
 use rwkvc_tests::fixtures::{npy, open, read};
-use rwkvc_tests::numbers::{difference, most_likely, surprise};
+use rwkvc_tests::numbers::{difference, surprise};
 use rwkvc_tests::session::Session;
 
 /// Largest difference in nats of what a byte costs.
@@ -40,15 +42,20 @@ fn greedy_text_is_the_official_one() {
         let code = case.load(&model, &[ProgramKind::Decode, ProgramKind::Prefill]);
         let tokenizer = Tokenizer::for_vocab(code.vocab()).expect("a vocabulary");
         for (prompt, expected) in GREEDY {
-            let mut session = Session::new(&code, 1);
-            let mut next = most_likely(&session.prefill(&tokens(&tokenizer, prompt.as_bytes())));
-            let mut written = vec![];
-            while written.len() < 300 {
-                written.push(next);
-                next = most_likely(&session.decode(&[next]));
-            }
-            let written = tokenizer.decode(&written).expect("tokens of the vocabulary");
-            assert_eq!(String::from_utf8_lossy(&written), expected, "{case}: {prompt}");
+            let mut session = Session::new(&code, 1).0;
+            let options = GenerateOptions {
+                sampling: SamplerOptions::greedy(),
+                max_tokens: 300,
+                ..GenerateOptions::default()
+            };
+            let tokens = tokenizer
+                .prompt(prompt.as_bytes())
+                .expect("every byte is a token");
+            let generator = Generator::new(&mut session, Some(tokenizer.clone()), &tokens, options);
+            let pieces = generator
+                .expect("a prompt")
+                .map(|piece| piece.expect("a piece").text);
+            assert_eq!(pieces.collect::<String>(), expected, "{case}: {prompt}");
         }
     }
 }
@@ -58,16 +65,10 @@ fn surprises(case: &Case, length: usize) -> Vec<f64> {
     let code = case.load(&open("demo.safetensors"), &[ProgramKind::Score]);
     let tokenizer = Tokenizer::for_vocab(code.vocab()).expect("a vocabulary");
     let tokens = tokens(&tokenizer, &read("heldout.txt")[..length]);
-    let Session {
-        model,
-        mut state,
-        mut workspace,
-    } = Session::new(&code, 1);
     let mut all = vec![];
     let mut each = |position: usize, row: &[f32]| all.push(surprise(row, tokens[position + 1]));
-    model
-        .score(&mut workspace, &mut state, &tokens[..length], &mut each)
-        .expect("a run");
+    let scored = Session::new(&code, 1).0.score(&tokens[..length], &mut each);
+    scored.expect("a run");
     all
 }
 

@@ -63,7 +63,7 @@ fn play(code: &rwkvc_runtime::Model, swaps: usize, games: usize, random: &mut Ra
     let mut session = Session::new(code, 1);
     for _ in 0..games {
         let (tokens, answers) = game(swaps, random);
-        session.state = code.new_state().expect("memory");
+        session.0.reset().expect("memory");
         let rows = session.decode(&tokens);
         let rows: Vec<&[f32]> = rows.chunks(code.vocab()).collect();
         right += answers

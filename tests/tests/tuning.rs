@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rwkvc::backends;
-use rwkvc::engine::{Engine, Reference};
+use rwkvc::reference::Reference;
 use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::tuning::FIELDS;
 use rwkvc_backend_api::{Backend, Features, Target, Tuning};
@@ -11,6 +11,7 @@ use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
 use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
+use rwkvc_runtime::exec::Device;
 use rwkvc_tests::cases::Case;
 use rwkvc_tests::fixtures::open_bytes;
 use rwkvc_tests::numbers::{difference, largest};

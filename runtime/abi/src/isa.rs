@@ -1,6 +1,6 @@
 //! Instruction sets: extensions, what these imply, levels of them, and whether this machine has them.
 //!
-//! A row of [`isa!`] is all that there is to say of an extension: its LLVM name, the standard library's name where it
+//! A row of `isa!` is all that there is to say of an extension: its LLVM name, the standard library's name where it
 //! differs, and the extensions that it builds on. The compiler's targets and the runtime's check read the same rows.
 
 use std::fmt;

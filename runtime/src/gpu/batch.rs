@@ -3,8 +3,8 @@
 use super::driver::Address;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
-use super::session::SessionError;
 use crate::batch::members::{Members, place};
+use crate::exec::SessionError;
 use crate::model::StepError;
 use crate::state::State;
 use rwkvc_abi::SampleOptions;

@@ -26,5 +26,5 @@ pub use driver::{
 };
 pub use error::GpuError;
 pub use model::{GpuModel, Mode};
-pub use session::{GpuSession, SessionError};
+pub use session::GpuSession;
 pub use timer::Timer;

@@ -3,8 +3,9 @@
 use super::batch::GpuBatch;
 use super::driver::{Address, DeviceBuffer, Driver, Function, Owned, Resource};
 use super::error::GpuError;
-use super::session::{GpuSession, SessionError};
+use super::session::GpuSession;
 use crate::artifact::Artifact;
+use crate::exec::SessionError;
 use crate::model::{LoadError, check_weight};
 use crate::state::{State, StateLayout};
 use crate::weights::WeightData;
@@ -205,7 +206,7 @@ impl GpuModel {
         GpuBatch::new(self, mode)
     }
 
-    pub(super) fn layout(&self) -> &Arc<StateLayout> {
+    pub(crate) fn layout(&self) -> &Arc<StateLayout> {
         &self.0.layout
     }
 

@@ -6,7 +6,7 @@ use super::driver::{
 use super::error::GpuError;
 use super::model::{GpuModel, Mode, check_memory};
 use super::sampling::Chooser;
-use super::session::SessionError;
+use crate::exec::SessionError;
 use crate::model::StepError;
 use rwkvc_abi::SampleOptions;
 use rwkvc_abi::kernel::{WALK, WalkRow};

@@ -1,34 +1,13 @@
-//! One conversation on a device: what [`crate::Model`], a workspace and a state are on a processor.
+//! One conversation on a device: what [`Cpu`](crate::exec::Cpu) is on a CPU.
 
-use super::error::GpuError;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
-use crate::batch::MemberError;
+use crate::exec::SessionError;
 use crate::model::StepError;
 use crate::state::State;
 use rwkvc_abi::ProgramKind;
 use rwkvc_abi::SampleOptions;
 use std::path::Path;
-
-/// Why a session did not do what it was told.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The call makes no sense; nothing was done.
-    #[error(transparent)]
-    Step(#[from] StepError),
-    /// The device failed; the state is lost until it is set again.
-    #[error(transparent)]
-    Gpu(#[from] GpuError),
-    /// The members of a batch are others; nothing was done.
-    #[error(transparent)]
-    Members(#[from] MemberError),
-}
-
-impl From<crate::state::StateError> for SessionError {
-    fn from(error: crate::state::StateError) -> Self {
-        StepError::from(error).into()
-    }
-}
 
 /// A state on a device, and what it takes to advance it.
 pub struct GpuSession {
@@ -188,6 +167,19 @@ impl GpuSession {
             }
         }
         Ok(())
+    }
+
+    /// Runs a program over tokens, adding the nanoseconds that each launch took to its place in `times`.
+    ///
+    /// # Errors
+    /// As [`Self::prefill`], and if there is not one place for each launch.
+    pub fn profiled(
+        &mut self,
+        program: ProgramKind,
+        tokens: &[u32],
+        times: &mut [u64],
+    ) -> Result<(), SessionError> {
+        self.call(program, tokens, Some(times))
     }
 
     /// The extra results of the call that came last (of its last chunk), by name. Only models compiled with probes have

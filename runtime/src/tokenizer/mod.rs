@@ -139,6 +139,16 @@ impl Tokenizer {
         Ok(tokens)
     }
 
+    /// The tokens of a prompt for a fresh state: it starts with [`END_OF_TEXT`], as texts did in training.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn prompt(&self, bytes: &[u8]) -> Result<Vec<u32>, TokenizerError> {
+        let mut tokens = self.encode_bytes(bytes)?;
+        tokens.insert(0, END_OF_TEXT);
+        Ok(tokens)
+    }
+
     /// The bytes that `tokens` stand for. Token 0 stands for none.
     ///
     /// Text cut at a token need not be valid UTF-8; [`Decoder`](crate::text::Decoder) puts the pieces together.

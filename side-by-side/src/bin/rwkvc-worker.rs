@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use rwkvc_runtime::{Model, State, Workspace, WorkspaceOptions};
+use rwkvc_runtime::{Model, Session, WorkspaceOptions};
 use rwkvc_side_by_side_protocol::{Engine, Opened, serve};
 
 /// Opens a compiled file, and does what comes from standard input.
@@ -19,28 +19,23 @@ struct Cli {
     threads: u16,
 }
 
-struct Rwkvc {
-    model: Model,
-    workspace: Workspace,
-    state: State,
-}
+struct Rwkvc(Session);
 
 impl Engine for Rwkvc {
     fn vocab(&self) -> usize {
-        self.model.vocab()
+        self.0.vocab()
     }
 
     fn reset(&mut self) -> Result<()> {
-        self.state = self.model.new_state()?;
-        Ok(())
+        Ok(self.0.reset()?)
     }
 
     fn step(&mut self, token: u32) -> Result<&[f32]> {
-        Ok(self.model.step(&mut self.workspace, &mut self.state, token)?)
+        Ok(self.0.step(token)?)
     }
 
     fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32]> {
-        Ok(self.model.prefill(&mut self.workspace, &mut self.state, tokens)?)
+        Ok(self.0.prefill(tokens)?)
     }
 }
 
@@ -52,13 +47,8 @@ fn main() -> Result<()> {
         threads: usize::from(cli.threads),
         ..WorkspaceOptions::default()
     };
-    let workspace = model.workspace(&options)?;
-    let state = model.new_state()?;
+    let session = Session::new(&model, &options)?;
     let load = start.elapsed();
-    // As `rwkvc run` does: the first tokens do not wait for it. It is done before the first sample, which comes after prompts
-    // that do not count.
-    let moved = model.clone();
-    std::thread::spawn(move || moved.use_huge_pages());
     let manifest = model.manifest();
     let opened = Opened {
         name: manifest.producer.clone(),
@@ -66,10 +56,9 @@ fn main() -> Result<()> {
         start,
         load,
     };
-    let mut engine = Rwkvc {
-        model,
-        workspace,
-        state,
-    };
-    serve(&mut engine, opened)
+    // As `rwkvc run` does: the first tokens do not wait for it. It is done before the first sample, which comes after prompts
+    // that do not count.
+    let moved = model.clone();
+    std::thread::spawn(move || moved.use_huge_pages());
+    serve(&mut Rwkvc(session), opened)
 }

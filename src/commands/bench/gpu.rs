@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use rwkvc::engine;
+use rwkvc::load;
 use rwkvc::measure::gpu::{Measured, Row, Workload, measure};
 use rwkvc::tables::table;
 use rwkvc_abi::ProgramKind;
@@ -109,8 +109,7 @@ pub(super) fn checkpoint(args: &Bench) -> Result<()> {
         while let Some((name, passes)) = left.next_if(|_| has_room(&*driver, &together)) {
             compile.passes = passes;
             let (start, free) = (Instant::now(), driver.free_memory()?);
-            let model =
-                engine::load_on_gpu(&checkpoint, &mut compile, Arc::clone(&driver) as Arc<dyn Driver>)?;
+            let model = load::load_on_gpu(&checkpoint, &mut compile, Arc::clone(&driver) as Arc<dyn Driver>)?;
             together.push(Loaded {
                 name,
                 compile_s: start.elapsed().as_secs_f64(),

@@ -7,7 +7,7 @@ use rwkvc_passes::pipeline::Selection;
 use super::*;
 use crate::backends;
 use crate::compile::plan_model;
-use crate::engine::open_checkpoint;
+use crate::load::open_checkpoint;
 
 fn model(folder: &tempfile::TempDir) -> Arc<rwkvc_frontend::model::Model> {
     let mut bytes = vec![];

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use rwkvc::compile::{Options, graph};
-use rwkvc::{backends, engine};
+use rwkvc::{backends, load};
 use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::{CpuFeatures, Features, GpuFeatures, Target};
 use rwkvc_ir::kernel::Extent;
@@ -17,7 +17,7 @@ use super::with_snapshots;
 #[test]
 fn launches_of_the_demo() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/demo.safetensors");
-    let model = engine::open_checkpoint(&path).expect("the model opens");
+    let model = load::open_checkpoint(&path).expect("the model opens");
     // AVX2, whatever this machine has.
     let cpu = Features::Cpu(CpuFeatures::new(8, 16, true));
     for (program, passes, features, name) in [

@@ -6,9 +6,9 @@
 //!
 //! | kind | the file has | used by |
 //! |---|---|---|
-//! | `elementwise` | a function of single elements, for numbers and for Kernel IR: [`Elementwise`] | evaluator, constant folding, the schedules of all targets |
-//! | `core` | types and evaluation: [`Infer`], [`Eval`] | evaluator; its schedules are in `passes` |
-//! | `fused` | types and decomposition into core ops: [`Infer`], [`Decompose`] | evaluator, fusions; without a schedule it is decomposed before planning |
+//! | `elementwise` | a function of single elements, for numbers and for Kernel IR: `Elementwise` | evaluator, constant folding, the schedules of all targets |
+//! | `core` | types and evaluation: `Infer`, `Eval` | evaluator; its schedules are in `passes` |
+//! | `fused` | types and decomposition into core ops: `Infer`, `Decompose` | evaluator, fusions; without a schedule it is decomposed before planning |
 //!
 //! A fact is `view` (the result is the operand under another shape), `matrix x` (the operand `x` is a matrix, which keeps the
 //! format it is stored in), `matrices` (the op says itself which of its operands are matrices) or `in_place x -> y` (the
