@@ -6,7 +6,8 @@ use rwkvc_backend_api::{Backend, CpuFeatures, Features, Module, Target, Tuning, 
 use rwkvc_frontend::build::{Logits, build, initial_state};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::{Graph, Verified};
-use rwkvc_passes::pipeline::{self, Fuel, Selection};
+use rwkvc_passes::fuel::Fuel;
+use rwkvc_passes::pipeline::{self, Selection};
 use rwkvc_passes::plan::{Plan, Shape, plan};
 
 use crate::manifest::manifest;

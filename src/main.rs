@@ -1,5 +1,6 @@
 //! The `rwkvc` command line.
 
+mod args;
 mod cli;
 mod commands;
 mod emit;

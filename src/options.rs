@@ -20,7 +20,7 @@ use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::gpu::{CudaDriver, GpuModel, Mode};
 use rwkvc_runtime::{Artifact, Session, WorkspaceOptions};
 
-use crate::cli::{Codegen, Device, GpuMode, OnGpu, PassOptions, Threads};
+use crate::args::{Codegen, Device, GpuMode, OnGpu, PassOptions, Threads};
 use crate::output;
 
 /// Opens an artifact, or compiles a checkpoint with the programs that are asked for.

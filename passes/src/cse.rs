@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 
 /// `cse`: of equal ops on equal operands, only the first is computed.
 ///

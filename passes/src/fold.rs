@@ -4,7 +4,7 @@ use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::{Const, Embed, Op};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 
 /// `fold-constants`: arithmetic on scalar constants, and the identities `x * 1`, `x + 0`, `x - 0`.
 ///

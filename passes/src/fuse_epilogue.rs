@@ -3,7 +3,7 @@
 use rwkvc_ir::graph::ops::{Activation, Op};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 use crate::projection::{Projection, merge, projections};
 
 /// What follows a matrix product element by element joins it, in the order bias, activation, scale, residual.

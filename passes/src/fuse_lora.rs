@@ -2,7 +2,7 @@
 
 use rwkvc_ir::graph::{Graph, GraphError, NodeId};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 use crate::projection::{independent, merge, projections};
 
 /// The low-rank chains of one token shift (decay, learning rate, value gate, gate) become two launches.

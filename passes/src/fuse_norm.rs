@@ -3,7 +3,7 @@
 use rwkvc_ir::graph::ops::{NormShiftMix, Op};
 use rwkvc_ir::graph::{Graph, GraphError};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 
 /// A layer norm that only a shift_mix reads joins it: the normalised activations never reach memory.
 ///

@@ -3,7 +3,7 @@
 use rwkvc_ir::graph::ops::{Op, ShiftMix};
 use rwkvc_ir::graph::{Graph, GraphError, NodeId, Value};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 
 /// Gathers the interpolations of one token shift: the difference and its products never reach memory.
 ///

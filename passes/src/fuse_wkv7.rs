@@ -3,8 +3,8 @@
 use rwkvc_ir::graph::ops::{Op, Wkv7Block};
 use rwkvc_ir::graph::{Dim, Graph, GraphError, NodeId, Value};
 
+use crate::fuel::Fuel;
 use crate::matching::find;
-use crate::pipeline::Fuel;
 
 /// Everything that happens to a head between the projections and the output matrix becomes one op: decay, key
 /// normalisation, in-context learning rate, value residual, the WKV-7 update, group norm, bonus and gate. The state of a

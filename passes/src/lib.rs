@@ -10,6 +10,7 @@
 
 mod cse;
 mod fold;
+pub mod fuel;
 mod fuse_epilogue;
 mod fuse_lora;
 mod fuse_norm;

@@ -2,7 +2,7 @@
 
 use rwkvc_ir::graph::{Graph, GraphError, NodeId};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 use crate::projection::{independent, merge, projections};
 
 /// Products whose inputs come from one op share a launch: receptance, key, value and the first low-rank halves read the

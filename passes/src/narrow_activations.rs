@@ -8,7 +8,7 @@ use rwkvc_ir::DType;
 use rwkvc_ir::graph::ops::{Op, ToBf16};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 use crate::projection::projections;
 
 /// How activations are multiplied with bf16 matrices in products of many tokens.

@@ -8,7 +8,7 @@ use rwkvc_ir::graph::ops::{Op, Quantize};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 use rwkvc_ir::quantized::{Format, GROUP};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 use crate::projection::projections;
 
 /// What a matrix is for.

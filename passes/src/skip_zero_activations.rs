@@ -3,7 +3,7 @@
 use rwkvc_ir::graph::ops::{Activation, LinearGroup, Op};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 
-use crate::pipeline::Fuel;
+use crate::fuel::Fuel;
 use crate::projection::projections;
 
 /// A product whose input comes out of `relu` or `relu2` is told so: most of its activations are zero, and their columns of the

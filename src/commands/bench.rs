@@ -5,9 +5,11 @@ mod batch;
 mod gpu;
 mod prefill;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use rwkvc::backends;
 use rwkvc::compile::Options;
 use rwkvc::load;
@@ -22,10 +24,51 @@ use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::{Artifact, Model, Session};
 use serde::Serialize;
 
-use crate::cli::{Bench, Format};
+use crate::args::{Codegen, Device, Format, GpuMode, Output, Threads};
 use crate::{options, output, progress};
 use batch::{BatchRow, Batches};
 use prefill::PrefillRow;
+
+/// `rwkvc bench`
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The checkpoint, or a file that was compiled for GPUs
+    model: PathBuf,
+    /// What to compare: `fused`, `unfused`, `no-PASS` for all but one pass; `untuned` for schedules that were not measured,
+    /// `stored`, `int8` or `int4` for other weights, `bf16-activations` for other activations. Default: fused,unfused
+    #[arg(long, value_delimiter = ',', value_name = "VARIANTS")]
+    compare: Option<Vec<String>>,
+    /// Also switch off each fusion alone
+    #[arg(long)]
+    ablation: bool,
+    /// Tokens of one decode sample
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    decode: usize,
+    /// Tokens of one prefill sample; 0 for none. Several lengths, separated by commas, on a GPU. Default: 128, on a GPU
+    /// 512,2048
+    #[arg(long, value_delimiter = ',', value_name = "N")]
+    prefill: Option<Vec<usize>>,
+    /// Also measure batches of so many states, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "SIZES")]
+    batch: Vec<usize>,
+    /// How steps are started, separated by commas (GPUs). Default: launches,graph,persistent
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES")]
+    modes: Option<Vec<GpuMode>>,
+    #[command(flatten)]
+    device: Device,
+    /// Samples of each variant, taken in turn
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    samples: u16,
+    /// Leave out the table of kernels
+    #[arg(long)]
+    no_kernels: bool,
+    #[command(flatten)]
+    codegen: Codegen,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// The variant with schedules that were not measured.
 const UNTUNED: &str = "untuned";

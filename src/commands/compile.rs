@@ -1,14 +1,33 @@
 //! `rwkvc compile`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use rwkvc::compile::PROGRAMS;
 use serde_json::json;
 
-use crate::cli::{Compile, Format};
+use crate::args::{Codegen, Format, Output};
+use crate::emit::Form;
 use crate::{options, output};
+
+/// `rwkvc compile`
+#[derive(Debug, Args)]
+pub(crate) struct Compile {
+    /// The checkpoint
+    model: PathBuf,
+    /// Where to write; `-` for standard output (text stages)
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// What to write
+    #[arg(long, value_parser = Form::parser(), default_value = "artifact")]
+    emit: Form,
+    #[command(flatten)]
+    codegen: Codegen,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Compile) -> Result<()> {

@@ -1,9 +1,10 @@
 //! `rwkvc convert`
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use rwkvc_frontend::checkpoint::Storage;
 use rwkvc_frontend::write::{Layout, Metadata, Source, WEIGHTS, write};
 use rwkvc_runtime::PendingFile;
@@ -11,8 +12,26 @@ use rwkvc_runtime::tokenizer::Tokenizer;
 use serde_json::json;
 
 use super::vocabulary;
-use crate::cli::{Convert, Format};
+use crate::args::{Format, Output};
 use crate::{options, output, progress};
+
+/// `rwkvc convert`
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The checkpoint
+    input: PathBuf,
+    /// Where to write: a .safetensors file with official names, or a .gguf file for llama.cpp
+    output: PathBuf,
+    /// Number format of the matrices: f32, f16, bf16 or, in a .gguf, q8_0. Default: as they are, f16 if they are
+    /// quantised
+    #[arg(long, value_name = "FORMAT")]
+    weights: Option<String>,
+    /// Vocabulary file (lines of `id repr length`) for a .gguf. Default: by the model's vocabulary size
+    #[arg(long, value_name = "FILE")]
+    vocab: Option<PathBuf>,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Convert) -> Result<()> {

@@ -1,12 +1,39 @@
 //! `rwkvc eval`: how well a model predicts a text.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::tokenizer::END_OF_TEXT;
 use serde_json::json;
 
-use crate::cli::{Eval, Format};
+use crate::args::{Codegen, Format, OnGpu, Output, Threads};
 use crate::{commands, options, output, progress};
+
+/// `rwkvc eval`
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// A checkpoint or an artifact
+    model: PathBuf,
+    /// The text
+    #[arg(long, value_name = "FILE")]
+    text: PathBuf,
+    /// Do not start with token 0
+    #[arg(long)]
+    no_bos: bool,
+    /// Vocabulary file. Default: by the model's vocabulary size
+    #[arg(long, value_name = "FILE")]
+    vocab: Option<PathBuf>,
+    #[command(flatten)]
+    codegen: Codegen,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    gpu: OnGpu,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Eval) -> Result<()> {

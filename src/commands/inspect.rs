@@ -1,6 +1,9 @@
 //! `rwkvc inspect`
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
+use clap::Args;
 use rwkvc::load;
 use rwkvc::tables::table;
 use rwkvc_abi::Manifest;
@@ -8,8 +11,23 @@ use rwkvc_frontend::summary::Summary;
 use rwkvc_runtime::Artifact;
 use serde_json::json;
 
-use crate::cli::{Format, Inspect};
+use crate::args::{Format, Output};
 use crate::{options, output};
+
+/// `rwkvc inspect`
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A checkpoint or an artifact
+    model: PathBuf,
+    /// Look at every weight: report NaN and infinity
+    #[arg(long)]
+    check: bool,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Inspect) -> Result<()> {

@@ -1,11 +1,38 @@
 //! `rwkvc logits`
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+use clap::Args;
 use rwkvc_abi::ProgramKind;
 use serde_json::json;
 
-use crate::cli::{Format, Logits};
+use crate::args::{Codegen, Format, OnGpu, Output, Threads};
 use crate::{options, output};
+
+/// `rwkvc logits`
+#[derive(Debug, Args)]
+pub(crate) struct Logits {
+    /// A checkpoint or an artifact
+    model: PathBuf,
+    /// Token ids separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    tokens: Vec<u32>,
+    /// A list for every position, not only the last
+    #[arg(long)]
+    all: bool,
+    /// Feed the tokens one by one through the decode program
+    #[arg(long)]
+    step: bool,
+    #[command(flatten)]
+    codegen: Codegen,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    gpu: OnGpu,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Logits) -> Result<()> {

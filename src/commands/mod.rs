@@ -1,18 +1,19 @@
 //! One file a command.
 
-mod bench;
-mod compile;
-mod convert;
-mod eval;
-mod generate;
-mod inspect;
-mod logits;
-mod opt;
-mod run;
-mod targets;
-mod tokenize;
-mod tune;
-mod verify;
+pub(crate) mod bench;
+pub(crate) mod compile;
+pub(crate) mod convert;
+pub(crate) mod eval;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod logits;
+pub(crate) mod opt;
+pub(crate) mod passes;
+pub(crate) mod run;
+pub(crate) mod targets;
+pub(crate) mod tokenize;
+pub(crate) mod tune;
+pub(crate) mod verify;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,8 +36,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Opt(args) => opt::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,
         Command::Tokenize(args) => return tokenize::run(&args),
-        Command::Targets(args) => targets::targets(&args)?,
-        Command::Passes(args) => targets::passes(&args)?,
+        Command::Targets(args) => targets::run(&args)?,
+        Command::Passes(args) => passes::run(&args)?,
         Command::Convert(args) => convert::run(&args)?,
         Command::Generate(args) => generate::run(&args)?,
     }

@@ -1,14 +1,31 @@
 //! `rwkvc opt`: graph text in, passes, graph text out.
 
 use std::io::Read;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use rwkvc_ir::graph::parse;
-use rwkvc_passes::pipeline::{self, Fuel};
+use rwkvc_passes::fuel::Fuel;
+use rwkvc_passes::pipeline;
 use serde_json::json;
 
-use crate::cli::{Format, Opt};
+use crate::args::{Format, Output, PassOptions};
 use crate::{options, output};
+
+/// `rwkvc opt`
+#[derive(Debug, Args)]
+pub(crate) struct Opt {
+    /// A graph in text form; `-` for standard input
+    input: PathBuf,
+    /// Print Graphviz instead of text
+    #[arg(long)]
+    dot: bool,
+    #[command(flatten)]
+    passes: PassOptions,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Opt) -> Result<()> {

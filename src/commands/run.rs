@@ -1,9 +1,11 @@
 //! `rwkvc run`: text from a prompt.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::chat::{self, Message};
 use rwkvc_runtime::generate::{Finish, GenerateOptions, Generator, Piece};
@@ -11,8 +13,98 @@ use rwkvc_runtime::sampler::SamplerOptions;
 use rwkvc_runtime::tokenizer::Tokenizer;
 use serde::Serialize;
 
-use crate::cli::{Format, Run};
+use crate::args::{Codegen, Format, OnGpu, Output, Threads};
 use crate::{commands, options, output};
+
+/// `rwkvc run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// A checkpoint or an artifact
+    model: PathBuf,
+    #[command(flatten)]
+    prompt: Prompt,
+    /// Most tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    #[command(flatten)]
+    sampling: Sampling,
+    /// Do not start a fresh state with token 0
+    #[arg(long)]
+    no_bos: bool,
+    /// Wrap the prompt in the chat template of the G1 models
+    #[arg(long)]
+    chat: bool,
+    /// Stop when this text appears; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Vocabulary file (lines of `id repr length`). Default: by the model's vocabulary size
+    #[arg(long, value_name = "FILE")]
+    vocab: Option<PathBuf>,
+    /// Continue from a saved state
+    #[arg(long, value_name = "FILE")]
+    state_in: Option<PathBuf>,
+    /// Save the state after the last token
+    #[arg(long, value_name = "FILE")]
+    state_out: Option<PathBuf>,
+    #[command(flatten)]
+    codegen: Codegen,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    gpu: OnGpu,
+    #[command(flatten)]
+    out: Output,
+}
+
+/// Where the prompt comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Prompt {
+    /// The prompt
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// A file with the prompt
+    #[arg(long, value_name = "FILE")]
+    prompt_file: Option<PathBuf>,
+    /// Token ids separated by commas, taken as they are
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    tokens: Option<Vec<u32>>,
+    /// `-` reads the prompt from standard input
+    #[arg(value_name = "-", value_parser = ["-"])]
+    stdin: Option<String>,
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Args)]
+struct Sampling {
+    /// 0 takes the most likely token
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    temperature: f32,
+    /// Choose among the N most likely; 0 for all
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    top_k: usize,
+    /// Choose among the most likely that together have this probability
+    #[arg(long, default_value_t = 0.85, value_name = "P", allow_negative_numbers = true)]
+    top_p: f32,
+    /// Taken off the logit of every token that has appeared
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: f32,
+    /// Taken off the logit of a token for each time it has appeared
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: f32,
+    /// How much of the counted appearances is left after each token
+    #[arg(
+        long,
+        default_value_t = 0.996,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
+    penalty_decay: f32,
+    /// Equal seeds give equal text. A GPU chooses tokens itself, unless top-k or a penalty is given, and draws others
+    /// from a seed than a processor
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
 
 /// What `--format json` prints.
 #[derive(Serialize)]

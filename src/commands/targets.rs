@@ -1,16 +1,23 @@
-//! `rwkvc targets` and `rwkvc passes`: what there is.
+//! `rwkvc targets`: what there is to compile for.
 
 use anyhow::Result;
+use clap::Args;
 use rwkvc::backends;
 use rwkvc_backend_api::{Backend, Features, Target};
-use rwkvc_passes::pipeline::STANDARD;
 use serde_json::json;
 
-use crate::cli::{Format, Passes, Targets};
+use crate::args::{Format, Output};
 use crate::output;
 
+/// `rwkvc targets`
+#[derive(Debug, Args)]
+pub(crate) struct Targets {
+    #[command(flatten)]
+    out: Output,
+}
+
 /// Runs `rwkvc targets`.
-pub(crate) fn targets(args: &Targets) -> Result<()> {
+pub(crate) fn run(args: &Targets) -> Result<()> {
     let host = Target::host();
     let backends = backends::all();
     if args.out.format == Format::Json {
@@ -62,17 +69,4 @@ fn vectors(backend: &dyn Backend, target: &Target) -> (u32, u32) {
         Ok(Features::Cpu(f)) => (f.f32_lanes, f.vector_registers),
         Ok(Features::Gpu(_)) | Err(_) => (0, 0),
     }
-}
-
-/// Runs `rwkvc passes`.
-pub(crate) fn passes(args: &Passes) -> Result<()> {
-    if args.out.format == Format::Json {
-        let entry = |p: &rwkvc_passes::pipeline::Pass| json!({ "name": p.name, "fuses": p.fuses, "summary": p.summary });
-        return output::json(&STANDARD.iter().map(entry).collect::<Vec<_>>());
-    }
-    let mut text = String::new();
-    for p in STANDARD {
-        text += &format!("{:<18} {}\n", p.name, p.summary);
-    }
-    output::print(&text)
 }

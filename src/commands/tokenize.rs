@@ -1,16 +1,42 @@
 //! `rwkvc tokenize`
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use rwkvc::load;
 use rwkvc_runtime::tokenizer::Tokenizer;
 use serde_json::json;
 
-use crate::cli::{Format, Tokenize};
+use crate::args::{Format, Output};
 use crate::{commands, output};
+
+/// `rwkvc tokenize`
+#[derive(Debug, Args)]
+pub(crate) struct Tokenize {
+    /// A checkpoint or an artifact, whose vocabulary size chooses the vocabulary; `-` reads the text from standard input
+    #[arg(value_name = "MODEL | -", num_args = 0..=2)]
+    inputs: Vec<PathBuf>,
+    /// The World vocabulary
+    #[arg(long)]
+    world: bool,
+    /// A vocabulary file (lines of `id repr length`)
+    #[arg(long, value_name = "FILE")]
+    vocab: Option<PathBuf>,
+    /// The text
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    text: Option<String>,
+    /// A file with the text
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Token ids separated by commas, to turn into text
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    decode: Option<Vec<u32>>,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Tokenize) -> Result<ExitCode> {

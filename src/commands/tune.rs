@@ -1,22 +1,71 @@
 //! `rwkvc tune`: the fastest schedules and threads for a model on this machine.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use rwkvc::load;
+use rwkvc::tables::table;
 use rwkvc::tune::lab::{Checkpoint, Compiled};
 use rwkvc::tune::record::{self, Subject};
 use rwkvc::tune::search::{Bench, Change, Outcome, Trial, search};
 use rwkvc::tune::{Choice, Knob};
 use rwkvc_backend_api::{Arch, Features};
+use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::{Artifact, Model, PendingFile, WorkspaceOptions};
 use serde_json::{Value, json};
 
-use crate::cli::{Codegen, Format, PassOptions, Tune};
+use crate::args::{Codegen, Format, Output, PassOptions};
 use crate::{options, output, progress};
-use rwkvc::tables::table;
+
+/// `rwkvc tune`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The choice is written to MODEL.tuning.json, with the processor, the model, backend, target and weights that it was \
+        measured for. `run`, `compile`, `bench` and the other commands that compile the model use it wherever all of this is the \
+        same, and say so; --tuning none leaves it out. Nothing else should run meanwhile.\n\n\
+        Of a file that is compiled already only the threads are chosen: its schedules were when it was compiled."
+)]
+pub(crate) struct Tune {
+    /// A checkpoint or an artifact
+    model: PathBuf,
+    /// About how long to measure: seconds, or as `90s`, `5m`. A larger model needs more
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    budget: Duration,
+    /// Where to write. Default: MODEL.tuning.json
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Code generator: see `rwkvc compile`
+    #[arg(long)]
+    backend: Option<String>,
+    /// Machine to compile for, which this one can run: see `rwkvc targets`
+    #[arg(long, default_value = "cpu")]
+    target: String,
+    /// How matrices are stored: see `rwkvc compile`
+    #[arg(long, value_name = "FORMATS")]
+    weights: Option<Formats>,
+    /// Threads of the step. Default: as many as are fastest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    out: Output,
+}
+
+/// `90`, `90s` or `5m`: at least a second, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    match seconds {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected a time from 1s to 1440m".into()),
+    }
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Tune) -> Result<()> {

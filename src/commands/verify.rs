@@ -1,9 +1,11 @@
 //! `rwkvc verify`: every backend, fused and unfused, against the f64 evaluator, layer by layer.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use rwkvc::backends;
 use rwkvc::compile::{self, Options};
 use rwkvc::golden::Golden;
@@ -20,8 +22,37 @@ use rwkvc_runtime::Session;
 use rwkvc_runtime::gpu::{CudaDriver, Driver, Mode};
 use serde::Serialize;
 
-use crate::cli::{Format, Verify};
+use crate::args::{Device, Format, GpuMode, Output, Threads};
 use crate::{options, output, progress};
+
+/// `rwkvc verify`
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The checkpoint
+    model: PathBuf,
+    /// Tokens to compare on. Default: 16, or all of the golden file
+    #[arg(long, value_name = "N")]
+    length: Option<usize>,
+    /// Compare with the logits of another implementation too: a safetensors file with `tokens` (I32, [n]) and `logits_f64` or
+    /// `logits` ([n, vocabulary]), from which no logit may be further than 2e-5
+    #[arg(long, value_name = "FILE")]
+    golden: Option<PathBuf>,
+    /// Backends, separated by commas. Default: all that are built in
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    backends: Option<Vec<String>>,
+    /// Machine to compile for, and to run on: `cpu` or `cuda`, or a level of one
+    #[arg(long, default_value = "cpu")]
+    target: String,
+    /// How steps are started, separated by commas (GPUs). Default: launches,graph,persistent
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES")]
+    modes: Option<Vec<GpuMode>>,
+    #[command(flatten)]
+    device: Device,
+    #[command(flatten)]
+    threads: Threads,
+    #[command(flatten)]
+    out: Output,
+}
 
 /// How far a value may be from the f64 evaluator, relative to the largest absolute value of its tensor. The official
 /// package in f32 is within 5e-7 on the demo model's logits.

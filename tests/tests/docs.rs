@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rwkvc_backend_api::tuning::FIELDS;
 use rwkvc_ir::graph::parse;
-use rwkvc_passes::pipeline::{Fuel, Pass, STANDARD, Selection, run};
+use rwkvc_passes::fuel::Fuel;
+use rwkvc_passes::pipeline::{Pass, STANDARD, Selection, run};
 use rwkvc_tests::header::FileTest;
 
 fn check(page: &str, expected: &str) {

@@ -7,7 +7,8 @@ use rwkvc_frontend::generate::{GenerateOptions, generate};
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, parse, verify};
-use rwkvc_passes::pipeline::{Fuel, STANDARD, Selection, run};
+use rwkvc_passes::fuel::Fuel;
+use rwkvc_passes::pipeline::{STANDARD, Selection, run};
 
 /// Rewrites change the order of a few additions at most: far less than this in f64.
 const TOLERANCE: f64 = 1e-11;

@@ -13,8 +13,9 @@ use rwkvc_runtime::Artifact;
 use rwkvc_runtime::gpu::{DeviceInfo, Driver, GpuModel};
 use serde::Serialize;
 
+use super::Bench;
 use super::{kernels, selections};
-use crate::cli::{Bench, Format};
+use crate::args::Format;
 use crate::{options, output, progress};
 
 /// Lengths of prompts if none is asked for.

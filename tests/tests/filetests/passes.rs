@@ -4,7 +4,8 @@
 
 use rwkvc_ir::graph::eval::eval;
 use rwkvc_ir::graph::{Graph, parse, verify};
-use rwkvc_passes::pipeline::{Fuel, STANDARD, Selection, run};
+use rwkvc_passes::fuel::Fuel;
+use rwkvc_passes::pipeline::{STANDARD, Selection, run};
 use rwkvc_tests::header::FileTest;
 use rwkvc_tests::tolerance::Tolerance;
 use rwkvc_tests::values::Values;
