@@ -38,6 +38,10 @@ bless:
 replay *options:
     scripts/replay {{ options }}
 
+# Print how large a program is that embeds the runtime
+sizes *options:
+    scripts/sizes {{ options }}
+
 # Run the generated tests with more cases
 fuzz cases="20000":
     PROPTEST_CASES={{ cases }} cargo test {{ all }}

@@ -19,6 +19,7 @@ use memmap2::{Advice, Mmap};
 use rwkvc_abi::{Manifest, ManifestError};
 use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,10 +95,30 @@ pub enum ArtifactError {
 #[derive(Debug)]
 pub struct Artifact {
     path: PathBuf,
-    map: Arc<Mmap>,
+    bytes: Bytes,
     manifest: Manifest,
     header: Header,
     ranges: Ranges,
+}
+
+/// Where the bytes of an artifact are.
+#[derive(Debug)]
+enum Bytes {
+    /// In a file.
+    Mapped(Arc<Mmap>),
+    /// In the program.
+    Static(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Static(bytes) => bytes,
+        }
+    }
 }
 
 impl Artifact {
@@ -110,10 +131,6 @@ impl Artifact {
             path: path.into(),
             source,
         };
-        let damaged = |reason: String| ArtifactError::Damaged {
-            path: path.into(),
-            reason,
-        };
         // Opening something that is no file, like a pipe, could wait forever.
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(ArtifactError::NotAnArtifact { path: path.into() });
@@ -122,17 +139,35 @@ impl Artifact {
         // SAFETY: the bytes are only read, and all that is concluded from them (manifest, code) is copied out before it is
         // used. That nobody changes the file meanwhile is the documented condition.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let header = Header::parse(&map, path)?;
-        let ranges = header.ranges(map.len() as u64).map_err(damaged)?;
+        Artifact::of(Bytes::Mapped(Arc::new(map)), path)
+    }
+
+    /// Checks an artifact that is a part of this program, such as by `include_bytes!`. Its weights are used where they are, so it
+    /// must start at a multiple of 64 bytes.
+    ///
+    /// # Errors
+    /// If it is not an artifact of this version, or is damaged anywhere but in the weights.
+    pub fn from_static(bytes: &'static [u8]) -> Result<Self, ArtifactError> {
+        Artifact::of(Bytes::Static(bytes), Path::new("the built-in artifact"))
+    }
+
+    /// `path` is what errors name it.
+    fn of(bytes: Bytes, path: &Path) -> Result<Self, ArtifactError> {
+        let damaged = |reason: String| ArtifactError::Damaged {
+            path: path.into(),
+            reason,
+        };
+        let header = Header::parse(&bytes, path)?;
+        let ranges = header.ranges(bytes.len() as u64).map_err(damaged)?;
         for (what, range, expected) in [
             ("manifest", &ranges.manifest, &header.manifest.sha256),
             ("code", &ranges.code, &header.code.sha256),
         ] {
-            if Sha256::digest(&map[range.clone()]).as_slice() != expected {
+            if Sha256::digest(&bytes[range.clone()]).as_slice() != expected {
                 return Err(damaged(format!("its {what} was changed")));
             }
         }
-        let manifest: Manifest = serde_json::from_slice(&map[ranges.manifest.clone()])
+        let manifest: Manifest = serde_json::from_slice(&bytes[ranges.manifest.clone()])
             .map_err(|error| damaged(format!("its manifest cannot be read: {error}")))?;
         manifest.check().map_err(|source| ArtifactError::Manifest {
             path: path.into(),
@@ -149,7 +184,7 @@ impl Artifact {
         }
         Ok(Artifact {
             path: path.into(),
-            map: Arc::new(map),
+            bytes,
             manifest,
             header,
             ranges,
@@ -168,12 +203,12 @@ impl Artifact {
 
     /// The relocatable object with the kernels.
     pub fn code(&self) -> &[u8] {
-        &self.map[self.ranges.code.clone()]
+        &self.bytes[self.ranges.code.clone()]
     }
 
     /// The bytes of a weight; `None` if there are fewer.
     pub fn weight(&self, index: usize) -> Option<&[u8]> {
-        Some(&self.map[self.weight_range(index)?])
+        Some(&self.bytes[self.weight_range(index)?])
     }
 
     /// Reads all weights and compares them with their hash.
@@ -181,7 +216,7 @@ impl Artifact {
     /// # Errors
     /// If they were changed.
     pub fn verify(&self) -> Result<(), ArtifactError> {
-        if Sha256::digest(&self.map[self.ranges.weights.clone()]).as_slice() == self.header.weights.sha256 {
+        if Sha256::digest(&self.bytes[self.ranges.weights.clone()]).as_slice() == self.header.weights.sha256 {
             return Ok(());
         }
         Err(ArtifactError::Damaged {
@@ -198,29 +233,26 @@ impl Artifact {
     }
 
     /// The manifest and the weights, which are about to be used.
-    pub(crate) fn into_weights(self) -> (Manifest, Vec<WeightData>) {
+    pub fn into_weights(self) -> (Manifest, Vec<WeightData>) {
         let count = self.manifest.weights.len();
-        let ranges: Vec<_> = (0..count).filter_map(|i| self.weight_range(i)).collect();
-        let (manifest, map) = self.into_parts();
-        let mapped = |range| WeightData::mapped(Arc::clone(&map), range);
-        let weights = ranges.into_iter().map(mapped).collect();
-        (manifest, weights)
+        let ranges = (0..count).filter_map(|i| self.weight_range(i));
+        let weights = match &self.bytes {
+            Bytes::Mapped(map) => {
+                self.advise(map);
+                ranges
+                    .map(|range| WeightData::mapped(Arc::clone(map), range))
+                    .collect()
+            }
+            Bytes::Static(bytes) => ranges.map(|range| WeightData::of_static(bytes, range)).collect(),
+        };
+        (self.manifest, weights)
     }
 
-    /// The manifest and the mapping.
-    fn into_parts(self) -> (Manifest, Arc<Mmap>) {
-        // Hints only: without them, the first tokens wait for the disk more often.
-        let _ = self.map.advise_range(
-            Advice::WillNeed,
-            self.ranges.weights.start,
-            self.ranges.weights.len(),
-        );
+    /// Hints only: without them, the first tokens wait for the disk more often.
+    fn advise(&self, map: &Mmap) {
+        let Range { start, end } = self.ranges.weights;
+        let _ = map.advise_range(Advice::WillNeed, start, end - start);
         #[cfg(target_os = "linux")]
-        let _ = self.map.advise_range(
-            Advice::HugePage,
-            self.ranges.weights.start,
-            self.ranges.weights.len(),
-        );
-        (self.manifest, self.map)
+        let _ = map.advise_range(Advice::HugePage, start, end - start);
     }
 }

@@ -3,7 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-use crate::memory::{HUGE, Writable, prefer_huge_pages};
+use crate::platform::memory::{HUGE, Writable, prefer_huge_pages};
 
 /// A cache line, and the widest vector register.
 const ALIGN: usize = 64;
@@ -139,7 +139,7 @@ mod tests {
                 .expect("a second number")
                 .parse()
                 .expect("pages");
-            pages * crate::memory::page_size()
+            pages * crate::platform::memory::page_size()
         };
         let before = resident();
         let buffer = Buffer::zeroed(256 << 20).expect("memory");

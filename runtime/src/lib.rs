@@ -36,30 +36,37 @@
 compile_error!("weights and states are stored, mapped and used as little-endian numbers");
 
 mod buffer;
-mod memory;
 mod pending;
+mod platform;
 mod pool;
 mod weights;
 mod workspace;
 
 pub mod artifact;
 pub mod batch;
+#[cfg(feature = "text")]
 pub mod chat;
 pub mod exec;
+#[cfg(feature = "text")]
 pub mod generate;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod machine;
 pub mod model;
+#[cfg(feature = "loader")]
 pub mod object;
 pub mod sampler;
 pub mod session;
 pub mod state;
+#[cfg(feature = "text")]
 pub mod text;
+#[cfg(feature = "text")]
 pub mod tokenizer;
 
 pub use artifact::{Artifact, ArtifactWriter};
 pub use batch::Batch;
 pub use buffer::{Buffer, OutOfMemory};
+#[cfg(feature = "text")]
 pub use generate::{GenerateOptions, Generator};
 pub use model::Model;
 pub use pending::{PendingFile, remove_pending_files, write_whole};

@@ -2,17 +2,22 @@
 
 mod step;
 
-use crate::artifact::{Artifact, ArtifactError};
+#[cfg(feature = "loader")]
+use crate::artifact::Artifact;
+use crate::artifact::ArtifactError;
 use crate::batch::{Batch, BatchError};
 use crate::buffer::OutOfMemory;
+#[cfg(feature = "gpu")]
 use crate::gpu::GpuError;
 use crate::machine::{self, MachineError};
+#[cfg(feature = "loader")]
 use crate::object::{Code, ObjectError};
 use crate::state::{State, StateLayout};
 use crate::weights::WeightData;
 use crate::workspace::{Workspace, WorkspaceError, WorkspaceOptions};
 use rwkvc_abi::KernelFn;
 use rwkvc_abi::{Manifest, ManifestError, ProgramKind, WeightInfo};
+#[cfg(feature = "loader")]
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +36,7 @@ pub enum LoadError {
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// The code cannot be loaded.
+    #[cfg(feature = "loader")]
     #[error(transparent)]
     Object(#[from] ObjectError),
     /// The code lacks a kernel that the manifest names.
@@ -48,6 +54,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The device cannot run it.
+    #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// There are more or fewer weights than the manifest has.
@@ -68,59 +75,18 @@ pub struct Model(Arc<Loaded>);
 #[derive(Debug)]
 struct Loaded {
     manifest: Manifest,
-    /// By index of [`Manifest::kernels`]. They point into `code`.
+    /// By index of [`Manifest::kernels`].
     kernels: Vec<KernelFn>,
-    /// Kept for the kernels.
-    _code: Code,
+    /// Kept for kernels that were loaded; linked ones are part of the program.
+    #[cfg(feature = "loader")]
+    _code: Option<Code>,
     weights: Vec<WeightData>,
     layout: Arc<StateLayout>,
 }
 
-impl Model {
-    /// Opens an artifact and loads it.
-    ///
-    /// # Errors
-    /// If the file is not a sound artifact, or this machine lacks something that the code needs.
-    pub fn open(path: &Path) -> Result<Self, LoadError> {
-        Self::from_artifact(Artifact::open(path)?)
-    }
-
-    /// Loads an open artifact.
-    ///
-    /// # Errors
-    /// If this machine lacks something that the code needs, or the code is not sound.
-    pub fn from_artifact(artifact: Artifact) -> Result<Self, LoadError> {
-        machine::check(&artifact.manifest().target)?;
-        let code = Code::load(artifact.code())?;
-        let (manifest, weights) = artifact.into_weights();
-        Self::link(manifest, code, weights)
-    }
-
-    /// A model that was compiled just now: its code is an object in memory. Offsets of weights are not used.
-    ///
-    /// # Errors
-    /// If the parts do not fit together, or this machine cannot run the code.
-    pub fn from_parts(
-        manifest: Manifest,
-        object: &[u8],
-        weights: Vec<WeightData>,
-    ) -> Result<Self, LoadError> {
-        manifest.check()?;
-        machine::check(&manifest.target)?;
-        Self::link(manifest, Code::load(object)?, weights)
-    }
-
-    /// Takes a checked manifest.
-    fn link(manifest: Manifest, code: Code, weights: Vec<WeightData>) -> Result<Self, LoadError> {
-        let kernels = manifest
-            .kernels
-            .iter()
-            .map(|k| {
-                code.kernel(&k.symbol).ok_or_else(|| LoadError::Kernel {
-                    symbol: k.symbol.clone(),
-                })
-            })
-            .collect::<Result<_, _>>()?;
+impl Loaded {
+    /// Takes a checked manifest and a kernel for each of its symbols.
+    fn new(manifest: Manifest, kernels: Vec<KernelFn>, weights: Vec<WeightData>) -> Result<Self, LoadError> {
         let (found, expected) = (weights.len(), manifest.weights.len());
         if found != expected {
             return Err(LoadError::WeightCount { found, expected });
@@ -131,14 +97,95 @@ impl Model {
                 reason,
             })?;
         }
-        let layout = Arc::new(StateLayout::of(&manifest));
-        Ok(Model(Arc::new(Loaded {
+        Ok(Loaded {
+            layout: Arc::new(StateLayout::of(&manifest)),
             manifest,
             kernels,
-            _code: code,
+            #[cfg(feature = "loader")]
+            _code: None,
             weights,
-            layout,
-        })))
+        })
+    }
+}
+
+/// The function of each kernel of a manifest.
+fn find_kernels(
+    manifest: &Manifest,
+    kernel: impl Fn(&str) -> Option<KernelFn>,
+) -> Result<Vec<KernelFn>, LoadError> {
+    let symbols = manifest.kernels.iter().map(|k| &k.symbol);
+    let found = symbols.map(|symbol| {
+        kernel(symbol).ok_or_else(|| LoadError::Kernel {
+            symbol: symbol.clone(),
+        })
+    });
+    found.collect()
+}
+
+impl Model {
+    /// Opens an artifact and loads its code.
+    ///
+    /// # Errors
+    /// If the file is not a sound artifact, or this machine lacks something that the code needs.
+    #[cfg(feature = "loader")]
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        Self::from_artifact(Artifact::open(path)?)
+    }
+
+    /// Loads an open artifact.
+    ///
+    /// # Errors
+    /// If this machine lacks something that the code needs, or the code is not sound.
+    #[cfg(feature = "loader")]
+    pub fn from_artifact(artifact: Artifact) -> Result<Self, LoadError> {
+        machine::check(&artifact.manifest().target)?;
+        let code = Code::load(artifact.code())?;
+        let (manifest, weights) = artifact.into_weights();
+        Self::loaded(manifest, code, weights)
+    }
+
+    /// A model that was compiled just now: its code is an object in memory. Offsets of weights are not used.
+    ///
+    /// # Errors
+    /// If the parts do not fit together, or this machine cannot run the code.
+    #[cfg(feature = "loader")]
+    pub fn from_parts(
+        manifest: Manifest,
+        object: &[u8],
+        weights: Vec<WeightData>,
+    ) -> Result<Self, LoadError> {
+        manifest.check()?;
+        machine::check(&manifest.target)?;
+        Self::loaded(manifest, Code::load(object)?, weights)
+    }
+
+    /// A model whose kernels are part of the program: `kernels` has the function of each symbol of the manifest.
+    ///
+    /// # Safety
+    /// The functions must be those that the manifest was written for: each stays within buffers of the sizes that the manifest
+    /// gives for its symbol.
+    ///
+    /// # Errors
+    /// If the parts do not fit together, or this machine cannot run the code.
+    pub unsafe fn from_linked(
+        manifest: Manifest,
+        kernels: &[(&str, KernelFn)],
+        weights: Vec<WeightData>,
+    ) -> Result<Self, LoadError> {
+        manifest.check()?;
+        machine::check(&manifest.target)?;
+        let kernel = |symbol: &str| kernels.iter().find(|(name, _)| *name == symbol).map(|(_, f)| *f);
+        let kernels = find_kernels(&manifest, kernel)?;
+        Ok(Model(Arc::new(Loaded::new(manifest, kernels, weights)?)))
+    }
+
+    /// Takes a checked manifest.
+    #[cfg(feature = "loader")]
+    fn loaded(manifest: Manifest, code: Code, weights: Vec<WeightData>) -> Result<Self, LoadError> {
+        let kernels = find_kernels(&manifest, |symbol| code.kernel(symbol))?;
+        let mut loaded = Loaded::new(manifest, kernels, weights)?;
+        loaded._code = Some(code);
+        Ok(Model(Arc::new(loaded)))
     }
 
     /// What the model says about itself.
@@ -166,7 +213,7 @@ impl Model {
         let mapped = weights.filter(|(weight, is_read)| *is_read && weight.is_mapped());
         let mapped = mapped.filter_map(|(weight, _)| weight.bytes());
         // SAFETY: `WeightData` says that these are mappings of files that nobody writes to, and `self` keeps them.
-        unsafe { crate::memory::move_to_huge_pages(mapped) }
+        unsafe { crate::platform::move_to_huge_pages(mapped) }
     }
 
     /// The state before any token.

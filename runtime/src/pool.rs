@@ -7,9 +7,10 @@
 //! **Invariant:** one thread means no other thread, no barrier and no atomic operation.
 //! **Invariant:** kernels are C functions; a panic cannot unwind out of one, so no thread leaves a walk early.
 
-mod affinity;
 mod gate;
 
+#[cfg(feature = "threads")]
+use crate::platform::affinity;
 use gate::{Barrier, Gate, Patience};
 use rwkvc_abi::KernelFn;
 use rwkvc_abi::Size;
@@ -24,6 +25,7 @@ use std::time::Instant;
 pub(crate) const MAX_THREADS: usize = 1024;
 
 /// Kernels keep private buffers on the stack: as much of it as a main thread has.
+#[cfg(feature = "threads")]
 const STACK: usize = 8 << 20;
 
 /// One launch, ready to run.
@@ -69,10 +71,6 @@ impl Pool {
             let reason = format!("{threads} threads were asked for, expected 1 to {MAX_THREADS}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
-        let cores = match pin {
-            true => affinity::cores(threads)?.into_iter().map(Some).collect(),
-            false => vec![None; threads],
-        };
         let available = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             threads,
@@ -91,18 +89,43 @@ impl Pool {
             shared,
             workers: Vec::with_capacity(threads - 1),
         };
+        pool.start(threads, pin)?;
+        Ok(pool)
+    }
+
+    /// Starts the threads but the first.
+    #[cfg(feature = "threads")]
+    fn start(&mut self, threads: usize, pin: bool) -> io::Result<()> {
+        let cores = match pin {
+            true => affinity::cores(threads)?.into_iter().map(Some).collect(),
+            false => vec![None; threads],
+        };
         for (thread, core) in cores.into_iter().enumerate().skip(1) {
-            let shared = Arc::clone(&pool.shared);
+            let shared = Arc::clone(&self.shared);
             let name = format!("rwkvc-{thread}");
             let worker = std::thread::Builder::new()
                 .name(name)
                 .stack_size(STACK)
                 .spawn(move || shared.work(thread))?;
             let pinned = core.map_or(Ok(()), |core| affinity::pin(&worker, core));
-            pool.workers.push(worker);
+            self.workers.push(worker);
             pinned?;
         }
-        Ok(pool)
+        Ok(())
+    }
+
+    /// Refuses more than one thread: the feature `threads` is off.
+    #[cfg(not(feature = "threads"))]
+    fn start(&mut self, threads: usize, _pin: bool) -> io::Result<()> {
+        match threads {
+            1 => Ok(()),
+            _ => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "{threads} threads were asked for, but this runtime was built without the feature `threads`"
+                ),
+            )),
+        }
     }
 
     /// How many threads run a job.
@@ -154,6 +177,7 @@ impl Drop for Pool {
 }
 
 impl Shared {
+    #[cfg(feature = "threads")]
     fn work(&self, thread: usize) {
         let mut seen = 0;
         loop {
@@ -219,5 +243,5 @@ fn alone(grid: i64, thread: usize) -> Range<i64> {
     if thread == 0 { 0..grid } else { 0..0 }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "threads"))]
 mod tests;

@@ -130,12 +130,15 @@ impl Session {
     }
 
     /// Begins to choose tokens where the logits are; whether the device can.
-    pub(crate) fn sample_by(&mut self, options: &SamplerOptions) -> bool {
+    pub fn sample_by(&mut self, options: &SamplerOptions) -> bool {
         self.0.sample_by(options)
     }
 
     /// Chooses the next `n` tokens where the logits are.
-    pub(crate) fn choose(&mut self, n: usize) -> Result<Vec<u32>, SessionError> {
+    ///
+    /// # Errors
+    /// As [`Device::choose`].
+    pub fn choose(&mut self, n: usize) -> Result<Vec<u32>, SessionError> {
         self.0.choose(n)
     }
 }

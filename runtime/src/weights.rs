@@ -25,6 +25,11 @@ impl WeightData {
         WeightData(Memory::Mapped(file, range))
     }
 
+    /// A part of the program, used where it is.
+    pub fn of_static(bytes: &'static [u8], range: Range<usize>) -> Self {
+        WeightData(Memory::Shared(Arc::new(bytes), range))
+    }
+
     /// A part of shared memory, used where it is.
     ///
     /// # Safety

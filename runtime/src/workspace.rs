@@ -14,12 +14,15 @@ pub struct WorkspaceOptions {
     pub pin: bool,
 }
 
-/// One thread for each core that this process may use.
+/// One thread for each core that this process may use; one without the feature `threads`.
 impl Default for WorkspaceOptions {
     fn default() -> Self {
-        let threads = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(crate::pool::MAX_THREADS);
+        let threads = match cfg!(feature = "threads") {
+            true => std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .min(crate::pool::MAX_THREADS),
+            false => 1,
+        };
         WorkspaceOptions { threads, pin: false }
     }
 }

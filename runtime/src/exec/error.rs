@@ -2,6 +2,7 @@
 
 use crate::batch::MemberError;
 use crate::buffer::OutOfMemory;
+#[cfg(feature = "gpu")]
 use crate::gpu::GpuError;
 use crate::model::StepError;
 use crate::state::StateError;
@@ -20,6 +21,7 @@ pub enum SessionError {
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
     /// The device failed; the state is lost until it is set again.
+    #[cfg(feature = "gpu")]
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// The members of a batch are others; nothing was done.

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod error;
+#[cfg(feature = "gpu")]
 mod gpu;
 
 use std::path::Path;

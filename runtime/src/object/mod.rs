@@ -6,7 +6,8 @@
 mod layout;
 mod relocate;
 
-use crate::memory::{Writable, page_size};
+use crate::platform::code::Sealed;
+use crate::platform::memory::{Writable, page_size};
 use ::object::read::elf::ElfFile64;
 use layout::Layout;
 use rwkvc_abi::KernelFn;
@@ -61,7 +62,7 @@ pub enum ObjectError {
 
 /// Code and constants of an object in executable memory; unmapped when dropped.
 pub struct Code {
-    memory: crate::memory::Sealed,
+    memory: Sealed,
     /// Byte offsets of the global functions in the executable part.
     kernels: HashMap<String, usize>,
 }

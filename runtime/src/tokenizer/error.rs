@@ -41,6 +41,11 @@ pub enum TokenizerError {
         /// Rows of the model's embedding.
         rows: usize,
     },
+    /// The vocabulary of World models is not built in.
+    #[error(
+        "this program was built without the World vocabulary (feature `world-vocab`); a vocabulary file is needed"
+    )]
+    WithoutWorld,
     /// A text needs a byte that the vocabulary lacks.
     #[error("no token of the vocabulary fits the text at byte {offset}, which is {byte:#04x}")]
     NotEncodable {

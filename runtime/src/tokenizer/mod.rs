@@ -16,7 +16,9 @@ mod tests;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
+#[cfg(feature = "world-vocab")]
+use std::sync::LazyLock;
 
 pub use error::{LineProblem, LiteralError, TokenizerError};
 use vocabulary::Vocabulary;
@@ -25,6 +27,7 @@ use vocabulary::Vocabulary;
 pub const END_OF_TEXT: u32 = 0;
 
 /// The World vocabulary as the Python package `rwkv` ships it (see `NOTICE`).
+#[cfg(feature = "world-vocab")]
 const WORLD: &str = include_str!("rwkv_vocab_v20230424.txt");
 
 /// The highest id of the World vocabulary.
@@ -55,6 +58,7 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// The vocabulary of the World and G1 models: 65,529 tokens, among them every single byte, so that
     /// [`encode`](Self::encode) never fails. The first call parses it, which takes some milliseconds.
+    #[cfg(feature = "world-vocab")]
     pub fn world() -> Self {
         static SHARED: LazyLock<Tokenizer> =
             LazyLock::new(|| Tokenizer::parse(WORLD).expect("the vocabulary in this crate is well formed"));
@@ -73,14 +77,18 @@ impl Tokenizer {
     /// for 257 to 1,024.
     ///
     /// # Errors
-    /// [`TokenizerError::NoBuiltIn`] for any other size: such a model needs its vocabulary file.
+    /// [`TokenizerError::NoBuiltIn`] for any other size: such a model needs its vocabulary file. So does a World model where
+    /// the feature `world-vocab` is off, which [`TokenizerError::WithoutWorld`] says.
     pub fn for_vocab(rows: usize) -> Result<Self, TokenizerError> {
         if WORLD_ROWS.contains(&rows) {
-            Ok(Self::world())
-        } else if BYTE_ROWS.contains(&rows) {
-            Ok(Self::bytes())
-        } else {
-            Err(TokenizerError::NoBuiltIn { rows })
+            #[cfg(feature = "world-vocab")]
+            return Ok(Self::world());
+            #[cfg(not(feature = "world-vocab"))]
+            return Err(TokenizerError::WithoutWorld);
+        }
+        match BYTE_ROWS.contains(&rows) {
+            true => Ok(Self::bytes()),
+            false => Err(TokenizerError::NoBuiltIn { rows }),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Moves what was mapped from a file into huge pages, where it is read faster: a processor looks up the place of a page
+//! Moves what was mapped from a file into huge pages, where it is read faster: a CPU looks up the place of a page
 //! for each 2 MiB instead of each 4 KiB.
 //!
 //! Pages of files are small on most systems. So the bytes are copied into memory without a file, and its pages take the
@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::{HUGE, page_size};
+use super::memory::{HUGE, page_size};
 
 /// Moves the whole huge pages among the pages of these bytes, and returns how many bytes that were; the rest stays where it
 /// is. Does nothing where the system has no huge pages, or half of the memory that is free would not hold them. The first
@@ -152,7 +152,7 @@ impl Fresh {
             end: last,
         });
         let fresh = Fresh { start, end };
-        super::prefer_huge_pages(NonNull::new(fresh.start as *mut u8)?, len);
+        super::memory::prefer_huge_pages(NonNull::new(fresh.start as *mut u8)?, len);
         Some(fresh)
     }
 }

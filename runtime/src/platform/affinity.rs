@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 /// The first `count` cores that this process may use.
 #[cfg(target_os = "linux")]
-pub(super) fn cores(count: usize) -> io::Result<Vec<usize>> {
+pub(crate) fn cores(count: usize) -> io::Result<Vec<usize>> {
     // SAFETY: a set of cores is plain bits, for which zeros are the empty set.
     let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: fills the set, of the size given.
@@ -27,7 +27,7 @@ pub(super) fn cores(count: usize) -> io::Result<Vec<usize>> {
 
 /// Keeps a thread on a core.
 #[cfg(target_os = "linux")]
-pub(super) fn pin(thread: &JoinHandle<()>, core: usize) -> io::Result<()> {
+pub(crate) fn pin(thread: &JoinHandle<()>, core: usize) -> io::Result<()> {
     use std::os::unix::thread::JoinHandleExt;
     // SAFETY: as in `cores`.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -50,7 +50,7 @@ pub(super) fn pin(thread: &JoinHandle<()>, core: usize) -> io::Result<()> {
 
 /// Not offered here.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn cores(_count: usize) -> io::Result<Vec<usize>> {
+pub(crate) fn cores(_count: usize) -> io::Result<Vec<usize>> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
         "threads can be pinned to cores only on Linux",
@@ -59,7 +59,7 @@ pub(super) fn cores(_count: usize) -> io::Result<Vec<usize>> {
 
 /// Not offered here.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn pin(_thread: &JoinHandle<()>, _core: usize) -> io::Result<()> {
+pub(crate) fn pin(_thread: &JoinHandle<()>, _core: usize) -> io::Result<()> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
         "threads can be pinned to cores only on Linux",
