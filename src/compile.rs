@@ -23,7 +23,7 @@ pub struct Options<'o> {
     pub target: Target,
     /// Passes.
     pub passes: Selection,
-    /// What schedules choose on a processor; without it, what is good everywhere.
+    /// What schedules choose on a CPU; without it, what is good everywhere.
     pub tuning: Option<Tuning>,
     /// Rewrites allowed in each graph.
     pub fuel: Option<u64>,
@@ -151,7 +151,7 @@ fn max_tokens(kind: ProgramKind, features: &Features) -> usize {
         (ProgramKind::Prefill, Features::Gpu(_)) => 2048,
         // A row of logits for each token: at 65,536 words this is 8 MiB.
         (ProgramKind::Score, _) => 32,
-        // States of the whole batch are kept: on a processor more members hardly make any of them faster.
+        // States of the whole batch are kept: on a CPU more members hardly make any of them faster.
         (ProgramKind::Batch, Features::Cpu(_)) => 64,
         (ProgramKind::Batch, Features::Gpu(_)) | (ProgramKind::Sample, _) => MOST_STATES,
     }

@@ -4,9 +4,11 @@ mod args;
 mod cli;
 mod commands;
 mod emit;
+mod open;
 mod options;
 mod output;
 mod progress;
+mod tuned;
 
 use std::process::ExitCode;
 

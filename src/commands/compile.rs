@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::args::{Codegen, Format, Output};
 use crate::emit::Form;
-use crate::{options, output};
+use crate::{open, options, output, tuned};
 
 /// `rwkvc compile`
 #[derive(Debug, Args)]
@@ -42,13 +42,13 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
             args.output.display()
         );
     }
-    let model = options::checkpoint(&args.model)?;
+    let model = open::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
     options::choose_formats(&args.codegen, &model, &mut options);
     options::check_activations(options.passes.activations(), &model)?;
     options.programs = PROGRAMS.to_vec();
-    options::tune(&args.codegen, &args.model, &model, &mut options)?;
+    tuned::tune(&args.codegen, &args.model, &model, &mut options)?;
     args.emit.check(&options)?;
     let bytes = args.emit.write(&model, &mut options, &args.output)?;
     match bytes {

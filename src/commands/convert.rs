@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::vocabulary;
 use crate::args::{Format, Output};
-use crate::{options, output, progress};
+use crate::{open, output, progress};
 
 /// `rwkvc convert`
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Convert) -> Result<()> {
         bail!("--vocab goes with a .gguf file: a .safetensors file has no vocabulary");
     }
     let weights = args.weights.as_deref().map(format).transpose()?;
-    let model = options::checkpoint(&args.input)?;
+    let model = open::checkpoint(&args.input)?;
     let total = write_checkpoint(&*model, &args.output, weights, args.vocab.as_deref())?;
     match args.out.format {
         Format::Json => output::json(&json!({ "output": args.output, "weight_bytes": total })),

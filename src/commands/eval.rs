@@ -9,7 +9,7 @@ use rwkvc_runtime::tokenizer::END_OF_TEXT;
 use serde_json::json;
 
 use crate::args::{Codegen, Format, OnGpu, Output, Threads};
-use crate::{commands, options, output, progress};
+use crate::{commands, open, output, progress};
 
 /// `rwkvc eval`
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Eval {
 /// Runs the command.
 pub(crate) fn run(args: &Eval) -> Result<()> {
     let text = std::fs::read(&args.text).with_context(|| format!("reading `{}`", args.text.display()))?;
-    let mut session = options::open(
+    let mut session = open::open(
         &args.model,
         &args.codegen,
         args.threads,

@@ -12,7 +12,7 @@ use rwkvc_runtime::Artifact;
 use serde_json::json;
 
 use crate::args::{Format, Output};
-use crate::{options, output};
+use crate::{open, output};
 
 /// `rwkvc inspect`
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Inspect) -> Result<()> {
             Format::Text => output::print(&artifact_text(artifact.manifest(), args.tensors)),
         };
     }
-    let model = options::checkpoint(&args.model)?;
+    let model = open::checkpoint(&args.model)?;
     let summary = model.summary();
     let bad = if args.check { model.not_finite() } else { vec![] };
     match args.out.format {

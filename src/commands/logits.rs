@@ -8,7 +8,7 @@ use rwkvc_abi::ProgramKind;
 use serde_json::json;
 
 use crate::args::{Codegen, Format, OnGpu, Output, Threads};
-use crate::{options, output};
+use crate::{open, output};
 
 /// `rwkvc logits`
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Logits) -> Result<()> {
         (false, true) => ProgramKind::Score,
         (false, false) => ProgramKind::Prefill,
     };
-    let mut session = options::open(&args.model, &args.codegen, args.threads, args.gpu, &[program])?;
+    let mut session = open::open(&args.model, &args.codegen, args.threads, args.gpu, &[program])?;
     let mut rows: Vec<Vec<f32>> = vec![];
     match program {
         ProgramKind::Decode => {

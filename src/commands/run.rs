@@ -14,7 +14,7 @@ use rwkvc_runtime::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::args::{Codegen, Format, OnGpu, Output, Threads};
-use crate::{commands, options, output};
+use crate::{commands, open, output};
 
 /// `rwkvc run`
 #[derive(Debug, Args)]
@@ -101,7 +101,7 @@ struct Sampling {
     )]
     penalty_decay: f32,
     /// Equal seeds give equal text. A GPU chooses tokens itself, unless top-k or a penalty is given, and draws others
-    /// from a seed than a processor
+    /// from a seed than a CPU
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -142,7 +142,7 @@ pub(crate) fn run(args: &Run) -> Result<()> {
     sampling.validate()?;
     let text = prompt_text(args)?;
     let programs = [ProgramKind::Decode, ProgramKind::Prefill];
-    let mut session = options::open(&args.model, &args.codegen, args.threads, args.gpu, &programs)?;
+    let mut session = open::open(&args.model, &args.codegen, args.threads, args.gpu, &programs)?;
     if let Some(path) = &args.state_in {
         let loaded = session.load_state(path);
         loaded.with_context(|| format!("loading the state `{}`", path.display()))?;

@@ -19,12 +19,12 @@ use rwkvc_runtime::{Artifact, Model, PendingFile, WorkspaceOptions};
 use serde_json::{Value, json};
 
 use crate::args::{Codegen, Format, Output, PassOptions};
-use crate::{options, output, progress};
+use crate::{open, options, output, progress};
 
 /// `rwkvc tune`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The choice is written to MODEL.tuning.json, with the processor, the model, backend, target and weights that it was \
+    after_help = "The choice is written to MODEL.tuning.json, with the CPU, the model, backend, target and weights that it was \
         measured for. `run`, `compile`, `bench` and the other commands that compile the model use it wherever all of this is the \
         same, and say so; --tuning none leaves it out. Nothing else should run meanwhile.\n\n\
         Of a file that is compiled already only the threads are chosen: its schedules were when it was compiled."
@@ -113,12 +113,9 @@ fn checkpoint(args: &Tune) -> Result<Found> {
     let mut after = options::printer(&codegen.passes)?;
     let mut options = options::compile_options(&codegen, &[], &mut after)?;
     let Features::Cpu(features) = options.features()? else {
-        bail!(
-            "schedules for GPUs are not tuned: {} is no processor",
-            options.target
-        );
+        bail!("schedules for GPUs are not tuned: {} is no CPU", options.target);
     };
-    let model = options::checkpoint(&args.model)?;
+    let model = open::checkpoint(&args.model)?;
     options::choose_formats(&codegen, &model, &mut options);
     let formats = options.passes.formats();
     let subject = Subject::checkpoint(&model, options.backend, &options.target, formats);

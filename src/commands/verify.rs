@@ -23,7 +23,7 @@ use rwkvc_runtime::gpu::{CudaDriver, Driver, Mode};
 use serde::Serialize;
 
 use crate::args::{Device, Format, GpuMode, Output, Threads};
-use crate::{options, output, progress};
+use crate::{open, output, progress, tuned};
 
 /// `rwkvc verify`
 #[derive(Debug, Args)]
@@ -93,12 +93,12 @@ pub(crate) fn run(args: &Verify) -> Result<ExitCode> {
         bail!("--length is 0: there is nothing to compare");
     }
     let target = backends::target(&args.target)?;
-    let model = options::checkpoint(&args.model)?;
+    let model = open::checkpoint(&args.model)?;
     let text = Text::of(args, model.config().vocab)?;
     let rows = if target.arch == Arch::Cuda {
         on_gpu(&model, &target, &text, args)?
     } else {
-        on_processor(&model, &target, &text, args)?
+        on_cpu(&model, &target, &text, args)?
     };
     let ok = rows.iter().all(|r| r.ok);
     if args.out.format == Format::Json {
@@ -161,14 +161,14 @@ fn variants() -> [(&'static str, Selection); 2] {
 }
 
 /// Decode and score, with every backend.
-fn on_processor(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify) -> Result<Vec<Row>> {
+fn on_cpu(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify) -> Result<Vec<Row>> {
     let tokens = &text.tokens[..];
     let given = [
         ("--modes", args.modes.is_some()),
         ("--device", args.device.device.is_some()),
     ];
     if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
-        bail!("{option} is for GPUs, and this is compared on a processor: give --target cuda");
+        bail!("{option} is for GPUs, and this is compared on a CPU: give --target cuda");
     }
     let backends = chosen(args, backends::all())?;
     let bar = progress::bar(1 + 4 * backends.len() as u64, "comparisons");
@@ -177,7 +177,7 @@ fn on_processor(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify)
     let mut rows = vec![];
     for backend in backends {
         let subject = || Subject::checkpoint(model, backend, target, &Formats::default());
-        let tuned = options::tuned(None, &args.model, subject)?;
+        let tuned = tuned::tuned(None, &args.model, subject)?;
         for (variant, passes) in variants() {
             for program in [ProgramKind::Decode, ProgramKind::Score] {
                 let mut ignore = |_: &'static str, _: &_| {};
@@ -192,7 +192,7 @@ fn on_processor(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify)
                     after_pass: &mut ignore,
                 };
                 let code = load::load(model, &mut options)?;
-                let mut session = Session::new(&code, &options::workspace(args.threads, tuned))?;
+                let mut session = Session::new(&code, &open::workspace(args.threads, tuned))?;
                 let found = Values::of_session(&mut session, code.manifest(), program, tokens)?;
                 let way = Way {
                     backend: backend.name(),
@@ -214,12 +214,12 @@ fn on_processor(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify)
 fn on_gpu(model: &Arc<Model>, target: &Target, text: &Text, args: &Verify) -> Result<Vec<Row>> {
     let tokens = &text.tokens[..];
     if args.threads.threads.is_some() {
-        bail!("--threads is for processors, and this is compared on a GPU");
+        bail!("--threads is for CPUs, and this is compared on a GPU");
     }
-    let modes = options::modes(args.modes.as_deref());
+    let modes = open::modes(args.modes.as_deref());
     let backends = chosen(args, vec![backends::all()[0]])?;
     // First, so that nothing is computed where nothing can run.
-    let driver: Arc<CudaDriver> = options::driver(args.device)?;
+    let driver: Arc<CudaDriver> = open::driver(args.device)?;
     let programs = compile::PROGRAMS;
     let comparisons = backends.len() * 2 * modes.len() * programs.len();
     let bar = progress::bar(1 + comparisons as u64, "comparisons");

@@ -3,7 +3,7 @@
 use rwkvc_runtime::machine::extensions;
 use serde::{Deserialize, Serialize};
 
-/// A processor as far as speed depends on it.
+/// A CPU as far as speed depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
@@ -18,7 +18,7 @@ pub struct Machine {
 impl Machine {
     /// This one.
     pub fn here() -> Self {
-        // Other systems keep it elsewhere; what the processor can do tells most machines apart there.
+        // Other systems keep it elsewhere; what the CPU can do tells most machines apart there.
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Machine {
             cpu: name(&info),
@@ -35,11 +35,11 @@ impl Machine {
         if self.cores != here.cores {
             return Some(format!("with {} cores, and here are {}", self.cores, here.cores));
         }
-        (self.extensions != here.extensions).then(|| "on a processor with other instructions".into())
+        (self.extensions != here.extensions).then(|| "on a CPU with other instructions".into())
     }
 }
 
-/// The first processor's name in Linux's list: what x86 says of itself, or the numbers that Arm's makers and models have.
+/// The first CPU's name in Linux's list: what x86 says of itself, or the numbers that Arm's makers and models have.
 fn name(info: &str) -> String {
     let field = |wanted: &str| {
         let lines = info.lines().filter_map(|line| line.split_once(':'));

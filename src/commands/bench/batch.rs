@@ -6,11 +6,9 @@ use anyhow::{Result, bail};
 use rwkvc::measure::{KernelRow, Spread, arithmetic, kernel_rows};
 use rwkvc::roof::Roofs;
 use rwkvc::tables::table;
-use rwkvc_abi::ProgramKind;
+use rwkvc_abi::{Program, ProgramKind};
 use rwkvc_runtime::{Batch, Model, State, WorkspaceOptions};
 use serde::Serialize;
-
-use super::weight_bytes;
 
 /// One size of a batch, measured.
 #[derive(Serialize)]
@@ -153,4 +151,9 @@ pub(super) fn text(rows: &[BatchRow]) -> String {
         "members", "tok/s", "range", "each", "×", "MB/step", "GB/s", "roof", "GFLOP/s", "peak",
     ];
     table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+/// Bytes of weights that one call of a program reads.
+fn weight_bytes(program: &Program) -> u64 {
+    program.launches.iter().map(|l| l.weight_bytes).sum()
 }

@@ -13,10 +13,10 @@ use rwkvc_runtime::Artifact;
 use rwkvc_runtime::gpu::{DeviceInfo, Driver, GpuModel};
 use serde::Serialize;
 
-use super::Bench;
-use super::{kernels, selections};
+use super::report::kernels;
+use super::{Bench, selections};
 use crate::args::Format;
-use crate::{options, output, progress};
+use crate::{open, options, output, progress};
 
 /// Lengths of prompts if none is asked for.
 const PREFILL: [usize; 2] = [512, 2048];
@@ -66,7 +66,7 @@ pub(super) fn artifact(args: &Bench, artifact: Artifact) -> Result<()> {
         );
     }
     let work = workload(args)?;
-    let driver = options::driver(args.device)?;
+    let driver = open::driver(args.device)?;
     let manifest = artifact.manifest();
     for program in work.programs() {
         if manifest.program(program).is_none() {
@@ -94,14 +94,14 @@ pub(super) fn artifact(args: &Bench, artifact: Artifact) -> Result<()> {
 pub(super) fn checkpoint(args: &Bench) -> Result<()> {
     let work = workload(args)?;
     let selections = selections(args, Formats::default())?;
-    let checkpoint = options::checkpoint(&args.model)?;
+    let checkpoint = open::checkpoint(&args.model)?;
     let mut after = options::printer(&args.codegen.passes)?;
     let mut compile = options::compile_options(&args.codegen, &work.programs(), &mut after)?;
     for (_, passes) in &selections {
         options::check_activations(passes.activations(), &checkpoint)?;
     }
     // First, so that nothing is compiled where nothing can run.
-    let driver = options::driver(args.device)?;
+    let driver = open::driver(args.device)?;
     let bar = progress::bar(2 * selections.len() as u64, "compiling and measuring");
     let mut variants = vec![];
     let mut left = selections.into_iter().peekable();
@@ -158,11 +158,11 @@ fn workload(args: &Bench) -> Result<Workload> {
         bail!("--batch 0: a batch has one state at least");
     }
     if args.threads.threads.is_some() {
-        bail!("--threads is for processors, and this is measured on a GPU");
+        bail!("--threads is for CPUs, and this is measured on a GPU");
     }
     let prefills = args.prefill.as_deref().unwrap_or(&PREFILL);
     Ok(Workload {
-        modes: options::modes(args.modes.as_deref()),
+        modes: open::modes(args.modes.as_deref()),
         decode: args.decode,
         batches: args.batch.clone(),
         prefills: prefills.iter().copied().filter(|&n| n > 0).collect(),
