@@ -59,12 +59,18 @@ pub struct Compiled {
 }
 
 /// Checkpoint → graph → passes → plan → object.
+///
+/// # Errors
+/// If the backend does not support the target, a schedule or the backend cannot express an op, or a weight is not there.
 pub fn compile(model: &Model, options: &mut Options<'_>) -> Result<Compiled> {
     let plan = plan_model(model, options)?;
     lower(model, plan, options)
 }
 
 /// Checkpoint → graph → passes → plan.
+///
+/// # Errors
+/// If the backend does not support the target, or an op has no schedule there.
 pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
     let programs = options.programs.clone();
     let graphs = programs
@@ -75,6 +81,9 @@ pub fn plan_model(model: &Model, options: &mut Options<'_>) -> Result<Plan> {
 }
 
 /// Graphs → plan, one graph for each of the programs of the options.
+///
+/// # Errors
+/// If the backend does not support the target, or an op has no schedule there.
 pub fn plan_graphs(model: &Model, graphs: &[Verified<Graph>], options: &Options<'_>) -> Result<Plan> {
     let features = options.features()?;
     let shapes: Vec<Shape<'_>> = options
@@ -100,6 +109,9 @@ pub fn plan_graphs(model: &Model, graphs: &[Verified<Graph>], options: &Options<
 }
 
 /// Plan → object.
+///
+/// # Errors
+/// If the backend refuses a kernel.
 pub fn lower(model: &Model, plan: Plan, options: &Options<'_>) -> Result<Compiled> {
     let module = options.backend.lower(&plan.kernels, &options.target)?;
     let manifest = manifest(model, &plan, options)?;
@@ -111,6 +123,9 @@ pub fn lower(model: &Model, plan: Plan, options: &Options<'_>) -> Result<Compile
 }
 
 /// The optimised graph of one shape of the step.
+///
+/// # Errors
+/// If a pass leaves a graph that does not verify; and for [`ProgramKind::Sample`], which has no graph.
 pub fn graph(model: &Model, kind: ProgramKind, options: &mut Options<'_>) -> Result<Verified<Graph>> {
     let logits = if kind == ProgramKind::Prefill {
         Logits::Last

@@ -12,6 +12,9 @@ use crate::compile::{Options, compile};
 use crate::weights::weights;
 
 /// Opens a checkpoint of any format.
+///
+/// # Errors
+/// If it cannot be read, or is compiled already.
 pub fn open_checkpoint(path: &Path) -> Result<Arc<Model>> {
     if !path.is_dir() && is_artifact(path)? {
         bail!(
@@ -27,6 +30,9 @@ pub fn open_checkpoint(path: &Path) -> Result<Arc<Model>> {
 }
 
 /// Whether a file is an artifact.
+///
+/// # Errors
+/// If the file cannot be read.
 pub fn is_artifact(path: &Path) -> Result<bool> {
     use std::io::Read;
     if path.is_dir() {
@@ -49,6 +55,9 @@ pub fn use_huge_pages(model: &rwkvc_runtime::Model) {
 }
 
 /// Compiles a checkpoint in memory and loads the code.
+///
+/// # Errors
+/// If the model does not compile, or this machine cannot run the code.
 pub fn load(model: &Arc<Model>, options: &mut Options<'_>) -> Result<rwkvc_runtime::Model> {
     let compiled = compile(model, options)?;
     let weights = weights(model, &compiled.plan)?;
@@ -60,6 +69,9 @@ pub fn load(model: &Arc<Model>, options: &mut Options<'_>) -> Result<rwkvc_runti
 }
 
 /// Compiles a checkpoint in memory and loads the code on a GPU.
+///
+/// # Errors
+/// If the model does not compile, or the device cannot run the code.
 pub fn load_on_gpu(
     model: &Arc<Model>,
     options: &mut Options<'_>,

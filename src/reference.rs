@@ -18,6 +18,9 @@ use rwkvc_runtime::model::StepError;
 
 /// The state before any token, for the evaluator: every input of the graph but the tokens, with its tuned value if the
 /// model has one, else zeros.
+///
+/// # Errors
+/// If the tuned state of a model cannot be evaluated.
 pub fn fresh_state(model: &Model, graph: &Graph) -> Result<Vec<(String, Tensor<f64>)>> {
     let mut state = vec![];
     for (name, ty) in graph.inputs() {
@@ -48,6 +51,9 @@ pub struct Reference {
 impl Reference {
     /// A fresh state, for the equations as they are, or with matrices and activations in other formats. Activations are
     /// rounded for one token as for many.
+    ///
+    /// # Errors
+    /// If the equations do not fit the model, or a pass fails.
     pub fn new(model: Arc<Model>, formats: &Formats, activations: Activations) -> Result<Self> {
         let graph = build(&model, Logits::All, false)?.specialise(Some(1), None);
         let graph = match formats.are_stored() && activations == Activations::F32 {

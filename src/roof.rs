@@ -111,6 +111,9 @@ impl Roof {
     }
 
     /// The fastest of four readings, two of them with prefetch, and of two computations.
+    ///
+    /// # Errors
+    /// If the launches cannot be measured.
     pub fn measure(&mut self) -> Result<Roofs> {
         let mut best = [u64::MAX; 2];
         for _ in 0..2 {

@@ -18,6 +18,9 @@ pub struct Values(pub Vec<(String, Vec<f64>)>);
 
 impl Values {
     /// What the f64 evaluator gives.
+    ///
+    /// # Errors
+    /// If the evaluator cannot compute a value.
     pub fn reference(model: &Arc<Model>, tokens: &[u32]) -> Result<Self> {
         let graph = build(model, Logits::All, true)?.specialise(Some(1), Some(tokens.len()));
         let mut bindings =
@@ -31,6 +34,9 @@ impl Values {
 
     /// What a program gives from a fresh state on, of code that was compiled with probes. Prefill has logits of the last token
     /// only.
+    ///
+    /// # Errors
+    /// If the session fails, or the program is not one of a session.
     pub fn of_session(
         session: &mut Session,
         manifest: &Manifest,
@@ -62,6 +68,9 @@ impl Values {
 
     /// What a program of code for GPUs gives, which was compiled with probes.
     /// In a batch the tokens are those of the second of three members, which has no residual stream to be seen.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn of_gpu(model: &GpuModel, mode: Mode, program: ProgramKind, tokens: &[u32]) -> Result<Self> {
         if program == ProgramKind::Batch {
             let mut values = Values::default();
@@ -134,6 +143,9 @@ pub struct Distance {
 }
 
 /// For each of the values that are expected, how far those found are from them.
+///
+/// # Errors
+/// If a value is missing, or has another number of elements.
 pub fn compare(expected: &Values, found: &Values) -> Result<Vec<(String, Distance)>> {
     let mut distances = vec![];
     for (name, reference) in &expected.0 {

@@ -27,6 +27,9 @@ impl AsRef<[u8]> for Stored {
 }
 
 /// The weight buffers of a plan, in its order.
+///
+/// # Errors
+/// If a weight is not there, cannot be computed, or there is no memory for it.
 pub fn weights(model: &Arc<Model>, plan: &Plan) -> Result<Vec<WeightData>> {
     // The parts of quantised matrices that nobody has taken yet, by the buffer with the codes.
     let mut packed: HashMap<usize, Packed> = HashMap::new();

@@ -29,6 +29,9 @@ const KK_EPS: f64 = 1e-12;
 /// Inputs: `tokens` i32\[B, T\] and, for each block, its state (`blocks.N.att.x_prev` \[B, C\], `blocks.N.att.wkv`
 /// \[B, H, N, N\] as \[value\]\[key\], `blocks.N.ffn.x_prev` \[B, C\]). Outputs: `logits` and the next state under the same
 /// names; with `probes`, also the residual stream after each block as `blocks.N`, `[B, T, C]`.
+///
+/// # Errors
+/// If the model has a part that the equations have no place for: a bug of the reader.
 pub fn build(model: &Model, logits: Logits, probes: bool) -> Result<Graph, GraphError> {
     let c = model.config();
     let mut n = Net {
@@ -70,6 +73,9 @@ pub fn build(model: &Model, logits: Logits, probes: bool) -> Result<Graph, Graph
 ///
 /// State tuning of RWKV-7 (RWKV-PEFT) stores `time_state` as \[value\]\[key\], the order of the state itself, so it is taken
 /// as it is. Loaders of RWKV-5 and RWKV-6 transpose theirs, because the state of those is \[key\]\[value\].
+///
+/// # Errors
+/// If the tuned state does not have the shape of the state.
 pub fn initial_state(model: &Model, state: &str) -> Result<Option<(String, Graph)>, GraphError> {
     let Some(block) = state.strip_suffix(".wkv") else {
         return Ok(None);

@@ -143,6 +143,9 @@ impl Selection {
     }
 
     /// These passes, in the standard order.
+    ///
+    /// # Errors
+    /// If there is no pass of such a name.
     pub fn only(names: &[impl AsRef<str>]) -> Result<Self, UnknownPass> {
         let known = names
             .iter()
@@ -159,6 +162,9 @@ impl Selection {
     }
 
     /// This selection without some passes.
+    ///
+    /// # Errors
+    /// If there is no pass of such a name.
     pub fn without(mut self, names: &[impl AsRef<str>]) -> Result<Self, UnknownPass> {
         let gone = names
             .iter()
@@ -224,6 +230,9 @@ pub struct PassError {
 }
 
 /// Runs the selected passes. `after` sees the graph after each.
+///
+/// # Errors
+/// If the graph, or what a pass leaves, does not verify: a bug of the pass that the error names.
 pub fn run(
     graph: Graph,
     selection: &Selection,

@@ -83,6 +83,9 @@ pub struct Copying {
 
 impl Copying {
     /// Takes the memory.
+    ///
+    /// # Errors
+    /// If the device has too little memory, or fails.
     pub fn new(driver: &Arc<dyn Driver>) -> Result<Self> {
         let bytes = (driver.free_memory()? / 4).min(COPIED) / 512 * 512;
         if bytes == 0 {
@@ -95,6 +98,9 @@ impl Copying {
     }
 
     /// GB/s, read and written, of the fastest of a few copies.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn measure(&self) -> Result<f64> {
         let (driver, start, bytes) = (
             self.memory.driver(),

@@ -117,6 +117,47 @@ fn silenced_lints_say_why() {
     );
 }
 
+#[test]
+fn functions_say_which_errors_they_return() {
+    let mut found = vec![];
+    for (path, text) in rust_files() {
+        let is_test = path.components().any(|part| part.as_os_str() == "tests");
+        let lines: Vec<&str> = text.lines().collect();
+        let public = |line: &str| {
+            let line = line.trim_start();
+            ["pub fn ", "pub const fn ", "pub unsafe fn "]
+                .iter()
+                .any(|start| line.starts_with(start))
+        };
+        for (i, _) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| !is_test && public(line))
+        {
+            let signature = lines[i..].iter().scan(false, |ended, line| {
+                let before = *ended;
+                *ended = line.ends_with(['{', ';']);
+                (!before).then_some(*line)
+            });
+            let signature: String = signature.collect::<Vec<_>>().join(" ");
+            let result = signature.rsplit("->").next().unwrap_or_default().trim_start();
+            let fails = ["Result<", "io::Result<", "anyhow::Result<"]
+                .iter()
+                .any(|r| result.starts_with(r));
+            let above = lines[..i].iter().rev().map(|line| line.trim_start());
+            let mut docs = above.take_while(|line| line.starts_with("///") || line.starts_with("#["));
+            if fails && signature.contains("->") && !docs.any(|line| line == "/// # Errors") {
+                found.push(format!("{}:{}: {}", path.display(), i + 1, lines[i].trim()));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "without a section `# Errors`:\n{}",
+        found.join("\n")
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn scripts_can_be_run() {
