@@ -102,7 +102,7 @@ pub fn prepare(
     let head_size = open_checkpoint(model)?.config().head_size;
     if head_size != HEAD_SIZE {
         bail!(
-            "`{}` has heads of {head_size} channels, expected {HEAD_SIZE}: llama.cpp computes others wrongly on some processors",
+            "`{}` has heads of {head_size} channels, expected {HEAD_SIZE}: llama.cpp computes others wrongly on some CPUs",
             model.display()
         );
     }

@@ -309,7 +309,7 @@ fn difference(found: &[f32], expected: &[f32]) -> Result<f64> {
     Ok((wrong / deviation).sqrt())
 }
 
-/// The processor and how many threads run at once.
+/// The CPU and how many threads run at once.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info

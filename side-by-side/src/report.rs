@@ -12,7 +12,7 @@ pub struct Report {
     pub parameters: u64,
     /// The day, if it was given.
     pub date: Option<String>,
-    /// The processor.
+    /// The CPU.
     pub machine: String,
     /// The engines, each by its name and version with what it was built with.
     pub engines: Vec<(String, String)>,

@@ -1,4 +1,4 @@
-//! States that advance together on a processor: members join and leave in any mixture, and what becomes of one depends on
+//! States that advance together on a CPU: members join and leave in any mixture, and what becomes of one depends on
 //! no other, to the last bit while there are few.
 
 use rwkvc_abi::ProgramKind;

@@ -161,7 +161,7 @@ fn tokens_are_chosen_on_the_device() {
     let sampler = model.manifest().program(ProgramKind::Sample);
     let choice = sampler.expect("it chooses").launches.len();
 
-    // What a processor writes.
+    // What a CPU writes.
     let code = rwkvc::load::load(
         &fixtures::open("demo.safetensors"),
         &mut rwkvc::compile::Options {
@@ -296,7 +296,7 @@ fn members_of_a_batch_choose_as_if_alone() {
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let error = demo("cpu").err().expect("a processor's code");
+    let error = demo("cpu").err().expect("a CPU's code");
     assert!(
         error.contains("cannot run on a GPU: compile the model for the target `cuda`"),
         "{error}"

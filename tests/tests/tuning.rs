@@ -60,7 +60,7 @@ const BOTH: [ProgramKind; 2] = [ProgramKind::Decode, ProgramKind::Prefill];
 fn default_of(backend: &dyn Backend) -> Tuning {
     match backend.supports(&Target::host()).expect("this machine") {
         Features::Cpu(features) => features.tuning,
-        Features::Gpu(_) => panic!("this machine is a processor"),
+        Features::Gpu(_) => panic!("this machine is a CPU"),
     }
 }
 

@@ -1,6 +1,6 @@
-//! What schedules for processors choose by measurement rather than by rule.
+//! What schedules for CPUs choose by measurement rather than by rule.
 //!
-//! Every value of every field gives correct kernels on every processor; which one is fastest depends on the machine and the
+//! Every value of every field gives correct kernels on every CPU; which one is fastest depends on the machine and the
 //! model. [`Tuning::of`] is what is good everywhere.
 
 use std::fmt;

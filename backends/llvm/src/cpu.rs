@@ -1,4 +1,4 @@
-//! Functions for a processor: `(buffers, begin, end, tokens)`, with locals on the stack.
+//! Functions for a CPU: `(buffers, begin, end, tokens)`, with locals on the stack.
 
 use inkwell::builder::Builder;
 use inkwell::context::Context;

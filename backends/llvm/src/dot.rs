@@ -1,4 +1,4 @@
-//! Products of bytes, with the instructions that a processor has for them.
+//! Products of bytes, with the instructions that a CPU has for them.
 
 use inkwell::types::{BasicTypeEnum, VectorType};
 use inkwell::values::{BasicValueEnum, InstructionOpcode};

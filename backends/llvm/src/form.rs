@@ -1,4 +1,4 @@
-//! What a processor and a GPU do differently.
+//! What a CPU and a GPU do differently.
 
 use inkwell::values::BasicValueEnum;
 use rwkvc_ir::DType;

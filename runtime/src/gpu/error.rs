@@ -36,9 +36,7 @@ pub enum GpuError {
         name: String,
     },
     /// The code is not for GPUs.
-    #[error(
-        "the code is for {0} processors and cannot run on a GPU: compile the model for the target `cuda`"
-    )]
+    #[error("the code is for {0} CPUs and cannot run on a GPU: compile the model for the target `cuda`")]
     Target(String),
     /// The code is not text.
     #[error("the code is not PTX: {0}")]

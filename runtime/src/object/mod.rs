@@ -19,12 +19,12 @@ pub enum ObjectError {
     /// The bytes are not an ELF object, or its tables are damaged.
     #[error("the code is not a valid ELF object: {0}")]
     Malformed(#[from] ::object::read::Error),
-    /// The object is for another processor.
+    /// The object is for another CPU.
     #[error("the code is for {found}, but this machine is {expected}")]
     Architecture {
-        /// The processor of the object.
+        /// The CPU of the object.
         found: String,
-        /// The processor of this machine.
+        /// The CPU of this machine.
         expected: &'static str,
     },
     /// A section has a property that a kernel never needs.
@@ -71,7 +71,7 @@ impl Code {
     /// Loads a relocatable ELF object for this machine.
     ///
     /// # Errors
-    /// If the object is damaged, for another processor, refers to symbols outside of it, or has writable data.
+    /// If the object is damaged, for another CPU, refers to symbols outside of it, or has writable data.
     pub fn load(bytes: &[u8]) -> Result<Self, ObjectError> {
         // The reader wants aligned headers; a copy in `u64`s has them wherever the bytes come from.
         let mut aligned = vec![0u64; bytes.len().div_ceil(8)];
@@ -114,7 +114,7 @@ impl std::fmt::Debug for Code {
     }
 }
 
-/// The name of this machine's processor, as in [`rwkvc_abi::TargetInfo::arch`].
+/// The name of this machine's CPU, as in [`rwkvc_abi::TargetInfo::arch`].
 pub(crate) const HOST_ARCH: &str = std::env::consts::ARCH;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use ::object::{
     Architecture, Object, ObjectSection, ObjectSymbol, Relocation, RelocationFlags, RelocationTarget,
 };
 
-/// The processors whose relocations are known.
+/// The CPUs whose relocations are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Machine {
     X86_64,

@@ -24,7 +24,7 @@ const C: u32 = 0;
 /// LLVM's number for the memory that a block shares.
 const SHARED: u16 = 3;
 
-/// An entry as a function of its parameters in memory, 64 bits each. It has the form of a kernel for processors, of which
+/// An entry as a function of its parameters in memory, 64 bits each. It has the form of a kernel for CPUs, of which
 /// only the first parameter matters.
 pub(super) struct Entry {
     pub(super) function: KernelFn,

@@ -1,4 +1,4 @@
-//! Schedules for processors: a task is a range of work for one thread, in vectors of the machine's lanes.
+//! Schedules for CPUs: a task is a range of work for one thread, in vectors of the machine's lanes.
 
 mod elementwise;
 mod linear;
