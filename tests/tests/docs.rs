@@ -27,6 +27,11 @@ fn ops() {
 }
 
 #[test]
+fn kernel() {
+    check("kernel.md", &rwkvc_ir::kernel::reference());
+}
+
+#[test]
 fn passes() {
     let mut text = String::from(
         "# Passes\n\nIn the order that they run. `--passes` and `--no-pass` take these names; *unfused* leaves out those that \

@@ -23,12 +23,17 @@
 
 pub mod builder;
 pub mod eval;
+mod operations;
 pub mod parse;
+mod reference;
 pub mod text;
 mod typing;
 pub mod verify;
 
 use crate::DType;
+
+pub use operations::{Binary, Compare, Unary};
+pub use reference::reference;
 
 /// A count known at compile time or linear in `T`, the number of tokens in this call (`T ≥ 1`).
 ///
@@ -167,75 +172,6 @@ pub struct Affine {
     pub terms: Vec<(Reg, i64)>,
     /// The constant part.
     pub offset: i64,
-}
-
-/// Operations on one operand, lane by lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unary {
-    /// `-x` (F32).
-    Neg,
-    /// `|x|` (F32).
-    Abs,
-    /// `√x`, correctly rounded (F32).
-    Sqrt,
-    /// To the nearest integer, ties to even; F32 → F32.
-    Round,
-    /// The target's native `2^x`, approximate (F32). Only where the target has it (GPUs).
-    Exp2,
-    /// F32 → I32 of an integral value within the range of i32.
-    ToI32,
-    /// I32 → F32, rounded to nearest even.
-    ToF32,
-    /// I32 → Index, sign-extended.
-    ToIndex,
-    /// Index → I32, truncated.
-    IndexToI32,
-    /// The bits of an F32 as I32.
-    BitsOf,
-    /// The F32 with these bits (I32).
-    FromBits,
-}
-
-/// Operations on two operands of one type, lane by lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Binary {
-    /// Sum (F32, I32, Index); integers wrap.
-    Add,
-    /// Difference (F32, I32, Index).
-    Sub,
-    /// Product (F32, I32, Index).
-    Mul,
-    /// Quotient: correctly rounded on F32; truncating on Index, whose divisor must be a positive constant.
-    Div,
-    /// Remainder (Index; the divisor must be a positive constant, the dividend not negative).
-    Rem,
-    /// The smaller (F32, I32, Index). On F32 a NaN in the first operand gives the second.
-    Min,
-    /// The larger (F32, I32, Index). On F32 a NaN in the first operand gives the second.
-    Max,
-    /// Bitwise and (I32, Bool).
-    And,
-    /// Bitwise or (I32, Bool).
-    Or,
-    /// Bitwise exclusive or (I32).
-    Xor,
-    /// Shift left (I32); the count is taken from the second operand, 0–31.
-    Shl,
-    /// Arithmetic shift right (I32).
-    Shr,
-}
-
-/// Ordered comparisons (F32, I32, Index), giving Bool lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compare {
-    /// `a == b`
-    Eq,
-    /// `a != b` (true if one is NaN)
-    Ne,
-    /// `a < b`
-    Lt,
-    /// `a <= b`
-    Le,
 }
 
 /// How lanes are combined by [`Inst::Reduce`].

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use super::text::{ACCESS, BINARY, COMPARE, LOOP, REDUCTION, SCALAR, SPACE, UNARY, value};
+use super::text::{ACCESS, LOOP, REDUCTION, SCALAR, SPACE, value};
 use super::*;
 
 mod body;

@@ -1,6 +1,6 @@
 //! Which type an instruction computes.
 
-use super::{Buf, Inst, Kernel, Reg, Scalar, Type, Unary};
+use super::{Buf, Inst, Kernel, Reg, Scalar, Type};
 use crate::DType;
 
 impl Type {
@@ -45,12 +45,7 @@ impl Kernel {
             | Inst::Zip(_, a, _)
             | Inst::Select(_, a, _)
             | Inst::Shuffle(a, _) => self.type_of(a),
-            Inst::Unary(op, a) => match op {
-                Unary::ToI32 | Unary::BitsOf | Unary::IndexToI32 => with(a, Scalar::I32),
-                Unary::ToF32 | Unary::FromBits => with(a, Scalar::F32),
-                Unary::ToIndex => with(a, Scalar::Index),
-                Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Round | Unary::Exp2 => self.type_of(a),
-            },
+            Inst::Unary(op, a) => with(a, op.types().1),
             Inst::Compare(_, a, _) => with(a, Scalar::Bool),
             Inst::Splat(a, lanes) => self.type_of(a).map(|ty| Type { lanes, ..ty }),
             Inst::Extract(a, _) | Inst::Reduce(_, a) => self.type_of(a).map(|ty| Type::scalar(ty.scalar)),

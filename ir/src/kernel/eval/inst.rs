@@ -1,8 +1,12 @@
 //! One instruction of one thread.
 
-use super::arithmetic::{compare, dot4, float_binary, index_binary, int_binary, pack, reduce, unary};
+use super::arithmetic::{dot4, pack, reduce};
 use super::run::{Ran, Run};
 use super::*;
+use crate::kernel::operations::UnaryFn;
+
+/// Why an operation has a function for its operands.
+const CHECKED: &str = "the verifier checks the types of operands";
 
 impl Run<'_, '_, '_> {
     /// Any instruction that a thread computes alone.
@@ -26,14 +30,14 @@ impl Run<'_, '_, '_> {
             }
             Inst::Unary(op, a) => {
                 let a = self.at(a, thread);
-                match op {
-                    Unary::ToIndex => (0..lanes).for_each(|i| {
-                        self.indices[d + i] = i64::from(self.words[a + i] as i32);
-                    }),
-                    Unary::IndexToI32 => {
-                        (0..lanes).for_each(|i| self.words[d + i] = self.indices[a + i] as u32)
+                match op.function() {
+                    UnaryFn::Word(f) => (0..lanes).for_each(|i| self.words[d + i] = f(self.words[a + i])),
+                    UnaryFn::ToIndex(f) => {
+                        (0..lanes).for_each(|i| self.indices[d + i] = f(self.words[a + i]))
                     }
-                    _ => (0..lanes).for_each(|i| self.words[d + i] = unary(op, self.words[a + i])),
+                    UnaryFn::FromIndex(f) => {
+                        (0..lanes).for_each(|i| self.words[d + i] = f(self.indices[a + i]))
+                    }
                 }
             }
             Inst::Binary(op, a, b) => return self.binary(op, dest, a, b, thread),
@@ -57,14 +61,14 @@ impl Run<'_, '_, '_> {
                 for i in 0..lanes {
                     let pair = |file: &[u32]| (file[a + i], file[b + i]);
                     self.words[d + i] = match (scalar, pair) {
-                        (Scalar::Index, _) => compare(op, self.indices[a + i], self.indices[b + i]),
+                        (Scalar::Index, _) => op.of(self.indices[a + i], self.indices[b + i]),
                         (Scalar::F32, pair) => {
                             let (x, y) = pair(&self.words);
-                            compare(op, f32::from_bits(x), f32::from_bits(y))
+                            op.of(f32::from_bits(x), f32::from_bits(y))
                         }
                         (_, pair) => {
                             let (x, y) = pair(&self.words);
-                            compare(op, x as i32, y as i32)
+                            op.of(x as i32, y as i32)
                         }
                     };
                 }
@@ -147,12 +151,12 @@ impl Run<'_, '_, '_> {
             Reduction::Max => Binary::Max,
         };
         if ty.scalar == Scalar::F32 {
-            let combine = float_binary(op);
+            let combine = op.of_floats().expect(CHECKED);
             reduce(&mut lanes, |x, y| {
                 combine(f32::from_bits(x), f32::from_bits(y)).to_bits()
             })
         } else {
-            let combine = int_binary(op);
+            let combine = op.of_words().expect(CHECKED);
             reduce(&mut lanes, |x, y| combine(x as i32, y as i32) as u32)
         }
     }
@@ -163,18 +167,18 @@ impl Run<'_, '_, '_> {
         let lanes = ty.lanes as usize;
         match ty.scalar {
             Scalar::Index => {
+                let f = op.of_indices().expect(CHECKED);
                 for i in 0..lanes {
                     let (dividend, divisor) = (self.indices[a + i], self.indices[b + i]);
-                    self.indices[d + i] =
-                        index_binary(op, dividend, divisor).ok_or_else(|| EvalError::Division {
-                            kernel: self.kernel(),
-                            dividend,
-                            divisor,
-                        })?;
+                    self.indices[d + i] = f(dividend, divisor).ok_or_else(|| EvalError::Division {
+                        kernel: self.kernel(),
+                        dividend,
+                        divisor,
+                    })?;
                 }
             }
             Scalar::F32 => {
-                let f = float_binary(op);
+                let f = op.of_floats().expect(CHECKED);
                 for i in 0..lanes {
                     let (x, y) = (
                         f32::from_bits(self.words[a + i]),
@@ -184,7 +188,7 @@ impl Run<'_, '_, '_> {
                 }
             }
             Scalar::I32 | Scalar::Bool => {
-                let f = int_binary(op);
+                let f = op.of_words().expect(CHECKED);
                 for i in 0..lanes {
                     self.words[d + i] = f(self.words[a + i] as i32, self.words[b + i] as i32) as u32;
                 }

@@ -245,13 +245,13 @@ impl<'t> Parser<'t> {
         };
         let at = self.at;
         self.advance();
-        if let Some(op) = value(&UNARY, word) {
+        if let Some(op) = value(Unary::WORDS, word) {
             return Ok(Inst::Unary(op, self.register()?));
         }
-        if let Some(op) = value(&BINARY, word) {
+        if let Some(op) = value(Binary::WORDS, word) {
             return Ok(Inst::Binary(op, self.register()?, self.comma_register()?));
         }
-        if let Some(op) = value(&COMPARE, word) {
+        if let Some(op) = value(Compare::WORDS, word) {
             return Ok(Inst::Compare(op, self.register()?, self.comma_register()?));
         }
         if let Some(op) = value(&REDUCTION, word) {

@@ -2,42 +2,6 @@
 
 use crate::kernel::*;
 
-pub(crate) const UNARY: [(Unary, &str); 11] = [
-    (Unary::Neg, "neg"),
-    (Unary::Abs, "abs"),
-    (Unary::Sqrt, "sqrt"),
-    (Unary::Round, "round"),
-    (Unary::Exp2, "exp2"),
-    (Unary::ToI32, "to_i32"),
-    (Unary::ToF32, "to_f32"),
-    (Unary::ToIndex, "to_index"),
-    (Unary::IndexToI32, "index_to_i32"),
-    (Unary::BitsOf, "bits_of"),
-    (Unary::FromBits, "from_bits"),
-];
-
-pub(crate) const BINARY: [(Binary, &str); 12] = [
-    (Binary::Add, "add"),
-    (Binary::Sub, "sub"),
-    (Binary::Mul, "mul"),
-    (Binary::Div, "div"),
-    (Binary::Rem, "rem"),
-    (Binary::Min, "min"),
-    (Binary::Max, "max"),
-    (Binary::And, "and"),
-    (Binary::Or, "or"),
-    (Binary::Xor, "xor"),
-    (Binary::Shl, "shl"),
-    (Binary::Shr, "shr"),
-];
-
-pub(crate) const COMPARE: [(Compare, &str); 4] = [
-    (Compare::Eq, "eq"),
-    (Compare::Ne, "ne"),
-    (Compare::Lt, "lt"),
-    (Compare::Le, "le"),
-];
-
 pub(crate) const REDUCTION: [(Reduction, &str); 2] =
     [(Reduction::Add, "reduce.add"), (Reduction::Max, "reduce.max")];
 

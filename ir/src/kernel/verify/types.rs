@@ -121,15 +121,7 @@ impl Reporter<'_> {
             Inst::Float(_) | Inst::Int(_) | Inst::Index(_) | Inst::Tokens => {}
             Inst::Address(ref at) => self.check_affine(at)?,
             Inst::Copy(a) => _ = self.ty(a)?,
-            Inst::Unary(op, a) => {
-                let scalar = match op {
-                    Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Round | Unary::Exp2 => F32,
-                    Unary::ToI32 | Unary::BitsOf => F32,
-                    Unary::ToF32 | Unary::FromBits | Unary::ToIndex => I32,
-                    Unary::IndexToI32 => Index,
-                };
-                self.of(a, &[scalar])?;
-            }
+            Inst::Unary(op, a) => _ = self.of(a, &[op.types().0])?,
             Inst::Binary(op, a, b) => self.check_binary(op, a, b)?,
             Inst::Fma(a, b, c) => {
                 let ty = self.of(a, &[F32])?;
@@ -142,7 +134,7 @@ impl Reporter<'_> {
                 self.exactly(c, ty)?;
             }
             Inst::Compare(_, a, b) => {
-                let ty = self.of(a, &[F32, I32, Index])?;
+                let ty = self.of(a, Compare::TYPES)?;
                 self.exactly(b, ty)?;
             }
             Inst::Select(condition, a, b) => {
@@ -230,14 +222,7 @@ impl Reporter<'_> {
     }
 
     fn check_binary(&self, op: Binary, a: Reg, b: Reg) -> Result<(), Fault> {
-        let scalars: &[Scalar] = match op {
-            Binary::Add | Binary::Sub | Binary::Mul | Binary::Min | Binary::Max => &[F32, I32, Index],
-            Binary::Div => &[F32, Index],
-            Binary::Rem => &[Index],
-            Binary::And | Binary::Or => &[I32, Bool],
-            Binary::Xor | Binary::Shl | Binary::Shr => &[I32],
-        };
-        let ty = self.of(a, scalars)?;
+        let ty = self.of(a, op.types())?;
         self.exactly(b, ty)?;
         if ty.scalar == Index && matches!(op, Binary::Div | Binary::Rem) {
             return self.check_scalar(a, Index);
