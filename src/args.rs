@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use rwkvc_passes::narrow_activations::Activations;
-use rwkvc_passes::quantize::Formats;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use rwkvc_passes::pipeline;
+use rwkvc_passes::settings::{SettingValue, Settings};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -53,18 +53,45 @@ pub(crate) struct PassOptions {
     /// Print the graph after a pass to standard error; `all` for each
     #[arg(long, value_name = "PASS")]
     pub(crate) print_after: Option<String>,
-    /// How matrices are stored: `stored` (as in the checkpoint), `int8` (8.5 bits a weight) or `int4` (5 bits; the
-    /// embedding and the low-rank matrices int8). A class may have its own: `int4,head=int8,lora=stored`; the classes are
-    /// emb, head, att, ffn and lora
-    #[arg(long, value_name = "FORMATS")]
-    pub(crate) weights: Option<Formats>,
-    /// What a GPU's matrix units multiply with bf16 matrices, for more than one token: `f32` (activations as they are) or
-    /// `bf16` (rounded: a third of the work, and slightly other results). Default: f32
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) activations: Option<Activations>,
+    #[command(flatten)]
+    pub(crate) settings: PassSettings,
     /// Stop rewriting after N rewrites: bisects a miscompilation
     #[arg(long, value_name = "N")]
     pub(crate) fuel: Option<u64>,
+}
+
+/// The settings of passes: an option for each row that has one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PassSettings(pub(crate) Settings);
+
+impl Args for PassSettings {
+    fn augment_args(command: Command) -> Command {
+        pipeline::settings().fold(command, |command, row| {
+            let option = Arg::new(row.name).long(row.name).value_name(row.value);
+            command.arg(option.help(row.help).value_parser(row.read))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for PassSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut settings = PassSettings::default();
+        settings.update_from_arg_matches(matches)?;
+        Ok(settings)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for row in pipeline::settings() {
+            if let Some(value) = matches.get_one::<SettingValue>(row.name) {
+                self.0.insert(value.clone());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How many threads.

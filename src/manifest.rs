@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use rwkvc_abi::*;
 use rwkvc_backend_api::{Features, Tuning};
 use rwkvc_frontend::model::Model;
+use rwkvc_passes::bf16_activations::Activations;
 use rwkvc_passes::plan::Plan;
+use rwkvc_passes::quantize::Formats;
 
 use crate::compile::Options;
 
@@ -61,11 +63,11 @@ fn model_info(model: &Model, options: &Options<'_>, bytes_per_token: u64) -> Mod
         vocab: config.vocab,
         ffn: config.ffn,
         parameters: summary.parameters,
-        dtype: match options.passes.formats() {
+        dtype: match options.passes.setting::<Formats>() {
             formats if formats.are_stored() => summary.dtype.clone(),
             formats => formats.to_string(),
         },
-        activations: options.passes.activations().to_string(),
+        activations: options.passes.setting::<Activations>().to_string(),
         bytes_per_token,
         fingerprint: model.fingerprint(),
     }

@@ -44,7 +44,7 @@ fn open_artifact(
 ) -> Result<Session> {
     if let Some(option) = options::codegen_option(codegen) {
         bail!(
-            "`{}` is compiled already: {option} goes with a checkpoint",
+            "`{}` is compiled already: --{option} goes with a checkpoint",
             path.display()
         );
     }
@@ -71,18 +71,15 @@ fn open_artifact(
 
 /// Reads a checkpoint for the reference evaluator, which generates no code.
 fn evaluate(path: &Path, codegen: &Codegen, gpu: OnGpu) -> Result<Session> {
-    let means_something = ["--backend", "--weights", "--activations"];
-    let mut given = options::codegen_options(codegen);
-    if let Some(option) = given.find(|option| !means_something.contains(option)) {
-        bail!("the evaluator generates no code: {option} goes with another --backend");
+    if let Some(option) = options::option_of_code(codegen) {
+        bail!("the evaluator generates no code: --{option} goes with another --backend");
     }
     refuse_on_cpus(gpu)?;
     tuned::refuse_tuning(codegen, "the evaluator generates no code")?;
     let model = checkpoint(path)?;
-    let formats = codegen.passes.weights.clone().unwrap_or_default();
-    let activations = codegen.passes.activations.unwrap_or_default();
-    options::check_activations(activations, &model)?;
-    Ok(Session::on(Reference::new(model, &formats, activations)?))
+    let settings = &codegen.passes.settings.0;
+    options::check_activations(settings, &model)?;
+    Ok(Session::on(Reference::new(model, settings)?))
 }
 
 /// Compiles a checkpoint and loads the code.
@@ -97,7 +94,7 @@ fn compile(
     let mut after = options::printer(&codegen.passes)?;
     let mut options = options::compile_options(codegen, programs, &mut after)?;
     options::choose_formats(codegen, &model, &mut options);
-    options::check_activations(options.passes.activations(), &model)?;
+    options::check_activations(options.passes.settings(), &model)?;
     if options.target.arch == Arch::Cuda {
         refuse_on_gpus(threads)?;
         // First, so that nothing is compiled where nothing can run.

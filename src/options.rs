@@ -7,9 +7,10 @@ use rwkvc_abi::ProgramKind;
 use rwkvc_backend_api::Arch;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::Graph;
-use rwkvc_passes::narrow_activations::Activations;
-use rwkvc_passes::pipeline::{STANDARD, Selection};
+use rwkvc_passes::bf16_activations::Activations;
+use rwkvc_passes::pipeline::{self, STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
+use rwkvc_passes::settings::Settings;
 
 use crate::args::{Codegen, PassOptions};
 use crate::{output, tuned};
@@ -22,16 +23,14 @@ pub(crate) fn compile_options<'o>(
 ) -> Result<Options<'o>> {
     let target = backends::target(&codegen.target)?;
     let passes = selection(&codegen.passes)?;
-    if target.arch == Arch::Cuda && !passes.formats().are_stored() {
-        bail!(
-            "--weights {} is for CPUs: GPUs take weights as they are stored",
-            passes.formats()
-        );
+    let formats = passes.setting::<Formats>();
+    if target.arch == Arch::Cuda && !formats.are_stored() {
+        bail!("--weights {formats} is for CPUs: GPUs take weights as they are stored");
     }
     if target.arch == Arch::Cuda {
         tuned::refuse_tuning(codegen, "schedules for GPUs are not tuned")?;
     } else {
-        refuse_narrow_on_cpus(&passes)?;
+        refuse_bf16_on_cpus(&passes)?;
     }
     Ok(Options {
         backend: backends::find(codegen.backend.as_deref())?,
@@ -55,10 +54,9 @@ pub(crate) fn selection(options: &PassOptions) -> Result<Selection> {
             names => Selection::only(names)?,
         },
     };
-    let formats = options.weights.clone().unwrap_or_default();
-    let activations = options.activations.unwrap_or_default();
-    let all = all.without(&options.no_pass)?;
-    Ok(all.with_formats(formats).with_activations(activations))
+    Ok(all
+        .without(&options.no_pass)?
+        .with_settings(options.settings.0.clone()))
 }
 
 /// Prints the graph after the pass that `--print-after` names.
@@ -79,22 +77,21 @@ pub(crate) fn printer(options: &PassOptions) -> Result<impl FnMut(&'static str, 
 /// The formats of matrices on a CPU. Without `--weights`, the blocks of a quantised checkpoint are multiplied as they are.
 pub(crate) fn formats(passes: &PassOptions, model: &Model) -> Formats {
     let groups = || model.groups().map(|(name, format)| (name.to_owned(), format));
-    passes
-        .weights
-        .clone()
-        .unwrap_or_else(|| Formats::as_stored(groups()))
+    let given = passes.settings.0.given().cloned();
+    given.unwrap_or_else(|| Formats::as_stored(groups()))
 }
 
 /// Gives the matrices of a model their formats.
 pub(crate) fn choose_formats(codegen: &Codegen, model: &Model, options: &mut Options<'_>) {
     if options.target.arch != Arch::Cuda {
         let formats = formats(&codegen.passes, model);
-        options.passes = options.passes.clone().with_formats(formats);
+        options.passes = options.passes.clone().with(formats);
     }
 }
 
 /// Rounded activations are multiplied with bf16 matrices only.
-pub(crate) fn check_activations(activations: Activations, model: &Model) -> Result<()> {
+pub(crate) fn check_activations(settings: &Settings, model: &Model) -> Result<()> {
+    let activations: Activations = settings.get();
     let formats = model.summary().parameters_by_dtype;
     if activations == Activations::BF16 && !formats.iter().any(|(name, _)| name == activations.name()) {
         let formats: Vec<&str> = formats.iter().map(|(name, _)| name.as_str()).collect();
@@ -107,12 +104,10 @@ pub(crate) fn check_activations(activations: Activations, model: &Model) -> Resu
 }
 
 /// Refuses rounded activations on a CPU, which multiplies in f32.
-pub(crate) fn refuse_narrow_on_cpus(passes: &Selection) -> Result<()> {
-    if passes.activations() != Activations::F32 {
-        bail!(
-            "--activations {} is for the matrix units of GPUs: CPUs multiply in f32",
-            passes.activations()
-        );
+pub(crate) fn refuse_bf16_on_cpus(passes: &Selection) -> Result<()> {
+    let activations = passes.setting::<Activations>();
+    if activations != Activations::F32 {
+        bail!("--activations {activations} is for the matrix units of GPUs: CPUs multiply in f32");
     }
     Ok(())
 }
@@ -122,21 +117,27 @@ pub(crate) fn codegen_option(codegen: &Codegen) -> Option<&'static str> {
     codegen_options(codegen).next()
 }
 
-/// The options that are given and say how to compile.
-pub(crate) fn codegen_options(codegen: &Codegen) -> impl Iterator<Item = &'static str> {
+/// The options that are given and say how to compile, without their dashes.
+fn codegen_options(codegen: &Codegen) -> impl Iterator<Item = &'static str> {
     let passes = &codegen.passes;
     let given = [
-        ("--passes", passes.passes.is_some()),
-        ("--no-pass", !passes.no_pass.is_empty()),
-        ("--print-after", passes.print_after.is_some()),
-        ("--fuel", passes.fuel.is_some()),
-        ("--weights", passes.weights.is_some()),
-        ("--activations", passes.activations.is_some()),
-        ("--target", codegen.target != "cpu"),
-        ("--backend", codegen.backend.is_some()),
+        ("passes", passes.passes.is_some()),
+        ("no-pass", !passes.no_pass.is_empty()),
+        ("print-after", passes.print_after.is_some()),
+        ("fuel", passes.fuel.is_some()),
+        ("target", codegen.target != "cpu"),
+        ("backend", codegen.backend.is_some()),
     ];
+    let settings = pipeline::settings().map(|row| (row.name, passes.settings.0.has(row)));
     given
         .into_iter()
+        .chain(settings)
         .filter(|(_, given)| *given)
         .map(|(name, _)| name)
+}
+
+/// An option that is given and means nothing to the evaluator, which generates no code.
+pub(crate) fn option_of_code(codegen: &Codegen) -> Option<&'static str> {
+    let is_setting = |option: &str| pipeline::settings().any(|row| row.name == option);
+    codegen_options(codegen).find(|option| *option != "backend" && !is_setting(option))
 }

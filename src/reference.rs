@@ -9,9 +9,8 @@ use rwkvc_frontend::model::Model;
 use rwkvc_ir::graph::eval::{Bindings, Tensor, eval};
 use rwkvc_ir::graph::{Graph, Verified, verify};
 use rwkvc_passes::fuel::Fuel;
-use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{self, Selection};
-use rwkvc_passes::quantize::Formats;
+use rwkvc_passes::settings::Settings;
 use rwkvc_runtime::State;
 use rwkvc_runtime::exec::{Device, SessionError};
 use rwkvc_runtime::model::StepError;
@@ -49,20 +48,18 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// A fresh state, for the equations as they are, or with matrices and activations in other formats. Activations are
+    /// A fresh state, for the equations as the settings of passes change them. Activations are
     /// rounded for one token as for many.
     ///
     /// # Errors
     /// If the equations do not fit the model, or a pass fails.
-    pub fn new(model: Arc<Model>, formats: &Formats, activations: Activations) -> Result<Self> {
+    pub fn new(model: Arc<Model>, settings: &Settings) -> Result<Self> {
         let graph = build(&model, Logits::All, false)?.specialise(Some(1), None);
-        let graph = match formats.are_stored() && activations == Activations::F32 {
+        let graph = match settings.are_default() {
             true => verify(graph)?,
             // Which activations are quantised or rounded depends on what the passes make of the graph.
             false => {
-                let passes = Selection::all()
-                    .with_formats(formats.clone())
-                    .with_activations(activations);
+                let passes = Selection::all().with_settings(settings.clone());
                 pipeline::run(graph, &passes, &mut Fuel::new(None), &mut |_, _| {})?
             }
         };

@@ -8,6 +8,7 @@ use rwkvc::tune::Choice;
 use rwkvc::tune::record::{self, RecordError, Subject};
 use rwkvc_backend_api::Arch;
 use rwkvc_frontend::model::Model;
+use rwkvc_passes::quantize::Formats;
 
 use crate::args::Codegen;
 use crate::output;
@@ -22,8 +23,8 @@ pub(crate) fn tune(
     let tuned = match options.target.arch {
         Arch::Cuda => None,
         Arch::X86_64 | Arch::Aarch64 => tuned(codegen.tuning.as_deref(), path, || {
-            let formats = options.passes.formats();
-            Subject::checkpoint(model, options.backend, &options.target, formats)
+            let formats = options.passes.setting::<Formats>();
+            Subject::checkpoint(model, options.backend, &options.target, &formats)
         })?,
     };
     options.tuning = tuned.and_then(|choice| choice.tuning);

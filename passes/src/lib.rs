@@ -8,6 +8,7 @@
 //! and after.
 //! **Invariant:** nothing here knows a target's name; schedules ask `Features`.
 
+pub mod bf16_activations;
 mod cse;
 mod fold;
 pub mod fuel;
@@ -18,11 +19,11 @@ mod fuse_token_shift;
 mod fuse_wkv7;
 mod matching;
 mod merge_projections;
-pub mod narrow_activations;
 pub mod pipeline;
 pub mod plan;
 mod projection;
 pub mod quantize;
 pub mod schedule;
+pub mod settings;
 mod skip_zero_activations;
 pub mod storage;

@@ -2,12 +2,13 @@
 
 use rwkvc_ir::graph::{Graph, GraphError};
 
+use crate::bf16_activations::Activations;
 use crate::fuel::Fuel;
-use crate::narrow_activations::Activations;
 use crate::quantize::Formats;
+use crate::settings::{Setting, SettingRow, Settings};
 use crate::{
-    cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7, merge_projections,
-    narrow_activations, quantize, skip_zero_activations,
+    bf16_activations, cse, fold, fuse_epilogue, fuse_lora, fuse_norm, fuse_token_shift, fuse_wkv7,
+    merge_projections, quantize, skip_zero_activations,
 };
 
 /// A rewrite of a graph that leaves its meaning alone.
@@ -18,6 +19,8 @@ pub struct Pass {
     pub summary: &'static str,
     /// Whether it fuses ops; *unfused* means: without these.
     pub fuses: bool,
+    /// What it can be told.
+    pub setting: Option<SettingRow>,
     run: fn(&mut Graph, &Settings, &mut Fuel) -> Result<(), GraphError>,
 }
 
@@ -27,90 +30,101 @@ pub const STANDARD: &[Pass] = &[
         name: "fold-constants",
         summary: "compute scalar arithmetic on constants; drop `x * 1` and `x + 0`",
         fuses: false,
+        setting: None,
         run: |graph, _, fuel| fold::constants(graph, fuel),
     },
     Pass {
         name: "fold-ln0",
         summary: "normalise a small embedding table once instead of each token's row: layer_norm(embed) → embed(layer_norm)",
         fuses: false,
+        setting: None,
         run: |graph, _, fuel| fold::ln0(graph, fuel),
     },
     Pass {
         name: "cse",
         summary: "compute equal values once",
         fuses: false,
+        setting: None,
         run: |graph, _, fuel| cse::cse(graph, fuel),
     },
     Pass {
         name: "fuse-token-shift",
         summary: "token_shift and every interpolation with it → shift_mix",
         fuses: true,
+        setting: None,
         run: |graph, _, fuel| fuse_token_shift::run(graph, fuel),
     },
     Pass {
         name: "fuse-norm",
         summary: "a layer norm that feeds one shift_mix → norm_shift_mix",
         fuses: true,
+        setting: None,
         run: |graph, _, fuel| fuse_norm::run(graph, fuel),
     },
     Pass {
         name: "fuse-wkv7",
         summary: "decay, key normalisation, WKV-7 update, group norm, bonus and gate of a head → wkv7_block",
         fuses: true,
+        setting: None,
         run: |graph, _, fuel| fuse_wkv7::run(graph, fuel),
     },
     Pass {
         name: "fuse-epilogue",
         summary: "bias, activation, gate and residual ride along with a matrix product → linear_group",
         fuses: true,
+        setting: None,
         run: |graph, _, fuel| fuse_epilogue::run(graph, fuel),
     },
     Pass {
         name: "fuse-lora",
         summary: "the low-rank chains of a block become two launches: all first halves, all second halves",
         fuses: true,
+        setting: None,
         run: |graph, _, fuel| fuse_lora::run(graph, fuel),
     },
     Pass {
         name: "merge-projections",
         summary: "products of the mixes of one token shift share one launch",
         fuses: true,
+        setting: None,
         run: |graph, _, fuel| merge_projections::run(graph, fuel),
     },
     Pass {
         name: "skip-zero-activations",
         summary: "read only those columns of a matrix whose rectified activation is not zero",
         fuses: true,
+        setting: None,
         run: |graph, _, fuel| skip_zero_activations::run(graph, fuel),
     },
     Pass {
         name: "quantize",
         summary: "store matrices in the formats of --weights and multiply in integers: linear(x, w) → linear(quantize(x), quantize(w))",
         fuses: false,
-        run: |graph, settings, fuel| quantize::run(graph, &settings.formats, fuel),
+        setting: Some(SettingRow::of::<Formats>()),
+        run: |graph, settings, fuel| quantize::run(graph, &settings.get(), fuel),
     },
     Pass {
-        name: "narrow-activations",
+        name: "bf16-activations",
         summary: "of many tokens, multiply what --activations says with bf16 matrices: linear(x, w) → linear(to_bf16(x), w)",
         fuses: false,
-        run: |graph, settings, fuel| narrow_activations::run(graph, settings.activations, fuel),
+        setting: Some(SettingRow::of::<Activations>()),
+        run: |graph, settings, fuel| bf16_activations::run(graph, settings.get(), fuel),
     },
     Pass {
         name: "dce",
         summary: "remove what no output needs",
         fuses: false,
+        setting: None,
         run: |graph, _, fuel| fold::dead(graph, fuel),
     },
 ];
 
-/// What passes are told.
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    formats: Formats,
-    activations: Activations,
+/// The settings of all passes.
+pub fn settings() -> impl Iterator<Item = &'static SettingRow> {
+    STANDARD.iter().filter_map(|pass| pass.setting.as_ref())
 }
 
-/// Which passes to run.
+/// Which passes to run, and what they are told.
 #[derive(Clone, Debug)]
 pub struct Selection {
     names: Vec<&'static str>,
@@ -174,35 +188,28 @@ impl Selection {
         Ok(self)
     }
 
-    /// This selection with formats of weights for the pass `quantize`.
+    /// This selection with a setting.
     #[must_use]
-    pub fn with_formats(mut self, formats: Formats) -> Self {
-        self.settings.formats = formats;
+    pub fn with(mut self, setting: impl Setting) -> Self {
+        self.settings = self.settings.with(setting);
         self
     }
 
-    /// The formats of weights.
-    pub fn formats(&self) -> &Formats {
-        &self.settings.formats
-    }
-
-    /// This selection with a format of activations for the pass `narrow-activations`.
+    /// This selection with other settings.
     #[must_use]
-    pub fn with_activations(mut self, activations: Activations) -> Self {
-        self.settings.activations = activations;
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
         self
     }
 
-    /// The format of activations in products of many tokens.
-    pub fn activations(&self) -> Activations {
-        self.settings.activations
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    /// This selection with the formats of another.
-    #[must_use]
-    pub fn with_formats_of(mut self, other: &Selection) -> Self {
-        self.settings = other.settings.clone();
-        self
+    /// A setting: what was given, or else the default.
+    pub fn setting<S: Setting>(&self) -> S {
+        self.settings.get()
     }
 
     /// The names, in order.

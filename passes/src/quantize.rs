@@ -10,6 +10,7 @@ use rwkvc_ir::quantized::{Format, GROUP};
 
 use crate::fuel::Fuel;
 use crate::projection::projections;
+use crate::settings::Setting;
 
 /// What a matrix is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +87,14 @@ impl Formats {
         }
         formats
     }
+}
+
+impl Setting for Formats {
+    const NAME: &'static str = "weights";
+    const VALUE: &'static str = "FORMATS";
+    const HELP: &'static str = "How matrices are stored: `stored` (as in the checkpoint), `int8` (8.5 bits a weight) or `int4` (5 \
+        bits; the embedding and the low-rank matrices int8). A class may have its own: `int4,head=int8,lora=stored`; the \
+        classes are emb, head, att, ffn and lora";
 }
 
 /// `int8`, `int4`, `stored`, or a class with its format, as in `int4,head=int8,lora=stored`; what comes later wins.

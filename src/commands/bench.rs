@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use rwkvc::{backends, load};
 use rwkvc_backend_api::Arch;
-use rwkvc_passes::narrow_activations::Activations;
+use rwkvc_passes::bf16_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::Artifact;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
 
 /// The variants to compare, by name.
 fn selections(args: &Bench, formats: Formats) -> Result<Vec<(String, Selection)>> {
-    let base = options::selection(&args.codegen.passes)?.with_formats(formats);
+    let base = options::selection(&args.codegen.passes)?.with(formats);
     let default = || ["fused", "unfused"].map(String::from).to_vec();
     let mut names = args.compare.clone().unwrap_or_else(default);
     let compared = names.clone();
@@ -98,9 +98,9 @@ fn selections(args: &Bench, formats: Formats) -> Result<Vec<(String, Selection)>
     }
     let selection = |name: &String| match (name.as_str(), name.strip_prefix("no-")) {
         ("fused" | UNTUNED, _) => Ok(base.clone()),
-        ("unfused", _) => Ok(Selection::unfused().with_formats_of(&base)),
-        ("stored" | "int8" | "int4", _) => Ok(base.clone().with_formats(name.parse()?)),
-        ("bf16-activations", _) => Ok(base.clone().with_activations(Activations::BF16)),
+        ("unfused", _) => Ok(Selection::unfused().with_settings(base.settings().clone())),
+        ("stored" | "int8" | "int4", _) => Ok(base.clone().with(name.parse::<Formats>()?)),
+        ("bf16-activations", _) => Ok(base.clone().with(Activations::BF16)),
         (_, Some(pass)) => Ok(base.clone().without(&[pass])?),
         _ => bail!(
             "there is no variant `{name}`: expected fused, unfused, untuned, no-PASS, stored, int8, int4 or \

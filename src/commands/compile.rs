@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Compile) -> Result<()> {
     let mut after = options::printer(&args.codegen.passes)?;
     let mut options = options::compile_options(&args.codegen, &[], &mut after)?;
     options::choose_formats(&args.codegen, &model, &mut options);
-    options::check_activations(options.passes.activations(), &model)?;
+    options::check_activations(options.passes.settings(), &model)?;
     options.programs = PROGRAMS.to_vec();
     tuned::tune(&args.codegen, &args.model, &model, &mut options)?;
     args.emit.check(&options)?;

@@ -15,10 +15,11 @@ use rwkvc::tune::search::{Bench, Change, Outcome, Trial, search};
 use rwkvc::tune::{Choice, Knob};
 use rwkvc_backend_api::{Arch, Features};
 use rwkvc_passes::quantize::Formats;
+use rwkvc_passes::settings::Settings;
 use rwkvc_runtime::{Artifact, Model, PendingFile, WorkspaceOptions};
 use serde_json::{Value, json};
 
-use crate::args::{Codegen, Format, Output, PassOptions};
+use crate::args::{Codegen, Format, Output, PassOptions, PassSettings};
 use crate::{open, options, output, progress};
 
 /// `rwkvc tune`
@@ -106,7 +107,12 @@ fn checkpoint(args: &Tune) -> Result<Found> {
         target: args.target.clone(),
         tuning: None,
         passes: PassOptions {
-            weights: args.weights.clone(),
+            settings: PassSettings(
+                args.weights
+                    .iter()
+                    .cloned()
+                    .fold(Settings::default(), Settings::with),
+            ),
             ..PassOptions::default()
         },
     };
@@ -117,8 +123,8 @@ fn checkpoint(args: &Tune) -> Result<Found> {
     };
     let model = open::checkpoint(&args.model)?;
     options::choose_formats(&codegen, &model, &mut options);
-    let formats = options.passes.formats();
-    let subject = Subject::checkpoint(&model, options.backend, &options.target, formats);
+    let formats = options.passes.setting::<Formats>();
+    let subject = Subject::checkpoint(&model, options.backend, &options.target, &formats);
     let start = Choice {
         threads: threads(args),
         tuning: Some(features.tuning),

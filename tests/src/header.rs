@@ -10,8 +10,7 @@
 //! |---|---|
 //! | `; test WHAT` | what to do: `passes NAME, NAME` or `run` |
 //! | `; fuel N` | at most so many rewrites |
-//! | `; weights FORMATS` | what the pass `quantize` makes of matrices |
-//! | `; activations FORMAT` | what the pass `narrow-activations` makes of activations |
+//! | `; SETTING VALUE` | what a pass is told: `; weights int8` |
 //! | `; unchanged` | the passes must leave the graph as it is |
 //! | `; tolerance T` | how far results may be from the reference |
 //! | `; sizes A=1 B=40` | read the text with `$A` and `$B` replaced; each such line is a test |
@@ -20,8 +19,8 @@
 
 use std::path::Path;
 
-use rwkvc_passes::narrow_activations::Activations;
-use rwkvc_passes::quantize::Formats;
+use rwkvc_passes::pipeline;
+use rwkvc_passes::settings::Settings;
 
 use crate::tolerance::Tolerance;
 
@@ -34,10 +33,8 @@ pub struct FileTest {
     pub test: String,
     /// The most rewrites.
     pub fuel: Option<u64>,
-    /// The formats of matrices.
-    pub weights: Formats,
-    /// The format of activations in products of many tokens.
-    pub activations: Activations,
+    /// What passes are told.
+    pub settings: Settings,
     /// Whether nothing may happen.
     pub unchanged: bool,
     /// How far results may be from the reference.
@@ -94,10 +91,6 @@ impl FileTest {
             match word {
                 "test" => file.test = argument.into(),
                 "fuel" => file.fuel = Some(argument.parse().map_err(|e| format!("fuel: {e}"))?),
-                "weights" => file.weights = argument.parse().map_err(|e| format!("weights: {e}"))?,
-                "activations" => {
-                    file.activations = argument.parse().map_err(|e| format!("activations: {e}"))?;
-                }
                 "unchanged" => file.unchanged = true,
                 "tolerance" => file.tolerance = Some(argument.parse()?),
                 "sizes" => {
@@ -105,7 +98,13 @@ impl FileTest {
                     let pairs: Option<Vec<_>> = argument.split_whitespace().map(pair).collect();
                     file.sizes.push(pairs.ok_or("sizes, expected `NAME=NUMBER …`")?);
                 }
-                _ => prose.push(comment),
+                _ => match pipeline::settings().find(|row| row.name == word) {
+                    Some(row) => {
+                        let value = (row.read)(argument).map_err(|e| format!("{word}: {e}"))?;
+                        file.settings.insert(value);
+                    }
+                    None => prose.push(comment),
+                },
             }
         }
         file.prose = prose.join(" ");

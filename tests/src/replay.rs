@@ -16,7 +16,7 @@ use rwkvc_backend_api::{Backend, Target};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
-use rwkvc_passes::narrow_activations::Activations;
+use rwkvc_passes::bf16_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_runtime::ArtifactWriter;
@@ -113,10 +113,10 @@ fn variants() -> Vec<Variant> {
     let unfused = || ("unfused".to_owned(), Selection::unfused());
     let weights = |text: &str| {
         let formats: Formats = text.parse().expect("formats of weights");
-        (text.to_owned(), Selection::all().with_formats(formats))
+        (text.to_owned(), Selection::all().with(formats))
     };
     let bf16 = || {
-        let passes = Selection::all().with_activations(Activations::BF16);
+        let passes = Selection::all().with(Activations::BF16);
         ("bf16-activations".to_owned(), passes)
     };
     let mut all = vec![];

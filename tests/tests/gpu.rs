@@ -14,8 +14,8 @@ use rwkvc_ir::Verified;
 use rwkvc_ir::graph::eval::eval;
 use rwkvc_ir::graph::{parse, verify};
 use rwkvc_ir::kernel::Kernel;
+use rwkvc_passes::bf16_activations::Activations;
 use rwkvc_passes::fuel::Fuel;
-use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::pipeline::{Selection, run};
 use rwkvc_passes::plan::{Plan, Shape, plan};
 use rwkvc_tests::cases::{PROGRAMS, fibers, planned_for_gpus};
@@ -256,7 +256,7 @@ fn prompts_of_many_tokens() {
     };
     let model = open_bytes(&random::file(&sizes));
     for activations in Activations::ALL {
-        let passes = Selection::all().with_activations(activations);
+        let passes = Selection::all().with(activations);
         let plan = planned(&model, &passes);
         let all = &plan.kernels;
         assert!(all.iter().any(|k| k.to_string().contains(" mma.bf16 ")));
@@ -423,7 +423,7 @@ fn the_demo_with_rounded_activations() {
     let model = fixtures::open("demo.safetensors");
     let vocab = model.config().vocab;
     let expected = &golden.floats("logits_f64")[..TOKENS * vocab];
-    let plan = planned(&model, &Selection::all().with_activations(Activations::BF16));
+    let plan = planned(&model, &Selection::all().with(Activations::BF16));
     let machine = Both::new(&plan.kernels, 0);
     let rows = Run::new(&plan, &model, &machine).call(ProgramKind::Score, tokens);
     let found = difference(&rows, expected);

@@ -11,7 +11,7 @@ use rwkvc_backend_api::{Arch, Target};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_ir::Verified;
 use rwkvc_ir::kernel::Kernel;
-use rwkvc_passes::narrow_activations::Activations;
+use rwkvc_passes::bf16_activations::Activations;
 use rwkvc_passes::pipeline::Selection;
 use rwkvc_passes::plan::Plan;
 use rwkvc_tests::cases::planned_for_gpus;
@@ -156,7 +156,7 @@ fn every_target_assembles_without_spills() {
                 let exact = assemble(&ptxas, &plan.kernels, &target, folder.path());
                 check_decode(&plan, &exact);
                 check_in_flight(&plan, &disassemble(&ptxas, &folder.path().join(OBJECT)));
-                let passes = passes.with_activations(Activations::BF16);
+                let passes = passes.with(Activations::BF16);
                 let plan = planned_for_gpus(&large, &target, &passes);
                 let mut narrow = assemble(&ptxas, &plan.kernels, &target, folder.path());
                 narrow.retain(|line| !exact.contains(line));

@@ -10,8 +10,8 @@ use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::checkpoint::{BlockFormat, Storage};
 use rwkvc_frontend::model::Model;
 use rwkvc_frontend::write::{Layout, Metadata, write};
-use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
+use rwkvc_passes::settings::Settings;
 use rwkvc_runtime::exec::Device;
 use rwkvc_runtime::tokenizer::Tokenizer;
 use rwkvc_tests::cases::{Case, PROGRAMS};
@@ -40,14 +40,14 @@ fn logits_are_those_of_the_evaluator() {
     for text in ["int8", "int4", "int4,head=stored,ffn=int8,lora=stored,emb=int4"] {
         let reference = |tokens: &[u32]| {
             let mut reference =
-                Reference::new(model.clone(), &formats(text), Activations::F32).expect("a reference");
+                Reference::new(model.clone(), &Settings::default().with(formats(text))).expect("a reference");
             reference.prefill(tokens).expect("logits").to_vec()
         };
         let single: Vec<Vec<f32>> = tokens.iter().map(|&t| reference(&[t])).collect();
         let last = reference(tokens);
         for backend in backends::all() {
             let mut case = Case::fused(backend);
-            case.passes = case.passes.with_formats(formats(text));
+            case.passes = case.passes.with(formats(text));
             let code = case.load(&model, &PROGRAMS);
             for (program, run) in [
                 (
@@ -86,7 +86,7 @@ fn logits_are_those_of_the_evaluator() {
 /// Bits that a model needs for a byte of a text that it has not seen.
 fn bits_per_byte(text: &str, model: &Arc<Model>, formats: Formats) -> f64 {
     let mut case = Case::fused(backends::all()[0]);
-    case.passes = case.passes.with_formats(formats);
+    case.passes = case.passes.with(formats);
     let code = case.load(model, &[ProgramKind::Score]);
     let tokenizer = Tokenizer::for_vocab(code.vocab()).expect("a tokenizer");
     let mut tokens = vec![0];

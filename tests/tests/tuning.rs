@@ -9,8 +9,8 @@ use rwkvc_backend_api::tuning::FIELDS;
 use rwkvc_backend_api::{Backend, Features, Target, Tuning};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
-use rwkvc_passes::narrow_activations::Activations;
 use rwkvc_passes::quantize::Formats;
+use rwkvc_passes::settings::Settings;
 use rwkvc_runtime::exec::Device;
 use rwkvc_tests::cases::Case;
 use rwkvc_tests::fixtures::open_bytes;
@@ -104,11 +104,12 @@ fn every_choice_computes_the_same_with_quantised_weights() {
     let backend = backends::all()[0];
     for (stride, weights) in ["int8", "int4"].into_iter().enumerate() {
         let formats: Formats = weights.parse().expect(weights);
-        let mut reference = Reference::new(model.clone(), &formats, Activations::F32).expect("a reference");
+        let mut reference =
+            Reference::new(model.clone(), &Settings::default().with(formats.clone())).expect("a reference");
         let expected = reference.prefill(&tokens).expect("logits").to_vec();
         let most = QUANTISED * largest(&expected).max(1.0);
         let mut case = Case::fused(backend);
-        case.passes = case.passes.with_formats(formats);
+        case.passes = case.passes.with(formats);
         for tuning in tunings(default_of(backend), stride) {
             case.tuning = Some(tuning);
             let code = case.load(&model, &BOTH);

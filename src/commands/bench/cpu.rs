@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use rwkvc::measure::Spread;
 use rwkvc::roof::{Roof, Roofs};
 use rwkvc_abi::ProgramKind;
+use rwkvc_passes::quantize::Formats;
 
 use super::report::{Report, text};
 use super::variant::Variant;
@@ -26,7 +27,7 @@ pub(super) fn checkpoint(args: &Bench) -> Result<()> {
     let mut compile = options::compile_options(&args.codegen, &programs, &mut after)?;
     let base = options::selection(&args.codegen.passes)?;
     let formats = options::formats(&args.codegen.passes, &checkpoint);
-    compile.passes = base.with_formats(formats.clone());
+    compile.passes = base.with(formats.clone());
     let tuned = tuned::tune(&args.codegen, &args.model, &checkpoint, &mut compile)?;
     let workspace = open::workspace(args.threads, tuned);
 
@@ -36,9 +37,9 @@ pub(super) fn checkpoint(args: &Bench) -> Result<()> {
     );
     let mut variants = vec![];
     for (name, passes) in selections {
-        options::refuse_narrow_on_cpus(&passes)?;
+        options::refuse_bf16_on_cpus(&passes)?;
         // A tuning is for the formats that it was measured with.
-        let is_tuned = name != UNTUNED && *passes.formats() == formats;
+        let is_tuned = name != UNTUNED && passes.setting::<Formats>() == formats;
         compile.tuning = tuned.filter(|_| is_tuned).and_then(|choice| choice.tuning);
         compile.passes = passes;
         variants.push(Variant::new(

@@ -54,14 +54,11 @@ struct Report {
 
 /// Measures a file that was compiled for GPUs.
 pub(super) fn artifact(args: &Bench, artifact: Artifact) -> Result<()> {
-    let given = [
-        ("--compare", args.compare.is_some()),
-        ("--ablation", args.ablation),
-    ];
+    let given = [("compare", args.compare.is_some()), ("ablation", args.ablation)];
     let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
     if let Some(option) = given.or(options::codegen_option(&args.codegen)) {
         bail!(
-            "`{}` is compiled already: {option} goes with a checkpoint",
+            "`{}` is compiled already: --{option} goes with a checkpoint",
             args.model.display()
         );
     }
@@ -98,7 +95,7 @@ pub(super) fn checkpoint(args: &Bench) -> Result<()> {
     let mut after = options::printer(&args.codegen.passes)?;
     let mut compile = options::compile_options(&args.codegen, &work.programs(), &mut after)?;
     for (_, passes) in &selections {
-        options::check_activations(passes.activations(), &checkpoint)?;
+        options::check_activations(passes.settings(), &checkpoint)?;
     }
     // First, so that nothing is compiled where nothing can run.
     let driver = open::driver(args.device)?;

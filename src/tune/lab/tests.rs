@@ -3,6 +3,7 @@
 use rwkvc_backend_api::Target;
 use rwkvc_frontend::generate::{GenerateOptions, generate};
 use rwkvc_passes::pipeline::Selection;
+use rwkvc_passes::quantize::Formats;
 
 use super::*;
 use crate::backends;
@@ -30,7 +31,7 @@ fn plan(model: &rwkvc_frontend::model::Model, weights: &str, panel_outputs: &str
     let mut options = Options {
         backend: backends::all()[0],
         target: Target::host(),
-        passes: Selection::all().with_formats(weights.parse().expect(weights)),
+        passes: Selection::all().with(weights.parse::<Formats>().expect(weights)),
         tuning: Some(tuning),
         fuel: None,
         programs: vec![ProgramKind::Decode],

@@ -26,9 +26,7 @@ fn read(file: &FileTest) -> Graph {
 fn rewritten(file: &FileTest, graph: Graph) -> (Graph, u64) {
     let names = file.passes().expect("the test is `passes`");
     let selection = Selection::only(&names).unwrap_or_else(|e| panic!("{}: {e}", file.name));
-    let selection = selection
-        .with_formats(file.weights.clone())
-        .with_activations(file.activations);
+    let selection = selection.with_settings(file.settings.clone());
     let mut fuel = Fuel::new(file.fuel);
     let graph =
         run(graph, &selection, &mut fuel, &mut |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", file.name));

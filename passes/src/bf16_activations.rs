@@ -1,4 +1,4 @@
-//! `narrow-activations`
+//! `bf16-activations`
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,6 +10,7 @@ use rwkvc_ir::graph::{Graph, GraphError, Value};
 
 use crate::fuel::Fuel;
 use crate::projection::projections;
+use crate::settings::Setting;
 
 /// How activations are multiplied with bf16 matrices in products of many tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,6 +33,13 @@ impl Activations {
             Activations::BF16 => DType::BF16.name(),
         }
     }
+}
+
+impl Setting for Activations {
+    const NAME: &'static str = "activations";
+    const VALUE: &'static str = "FORMAT";
+    const HELP: &'static str = "What a GPU's matrix units multiply with bf16 matrices, for more than one token: `f32` (activations as \
+        they are) or `bf16` (rounded: a third of the work, and slightly other results). Default: f32";
 }
 
 impl fmt::Display for Activations {
