@@ -1,5 +1,8 @@
 //! The RWKV-7 equations, written once: symbolic in batch and time, one graph for decode, prefill and batches.
 //!
+//! What surrounds the recurrence of a head, and the token shift, stand in the ops `wkv7_block` and `shift_mix`: a graph starts with
+//! what these decompose into, so a fusion finds by definition what was built.
+//!
 //! Source: the RWKV-7 paper (arXiv 2503.14456) and the reference code of BlinkDL/RWKV-LM. The letters r w k v a g are
 //! the paper's: receptance, decay, key, value, in-context learning rate, gate.
 
@@ -113,10 +116,6 @@ impl Net<'_> {
         self.graph.add(op.into(), operands)
     }
 
-    fn constant(&mut self, value: f64) -> Result<Value, GraphError> {
-        self.op(Const { value }, &[])
-    }
-
     /// A weight by its official name.
     fn weight(&mut self, name: &str) -> Result<Value, GraphError> {
         let weight = self
@@ -181,132 +180,80 @@ impl Net<'_> {
         self.op(Add {}, &[y, bias])
     }
 
-    /// Interpolates between this token and the one before: `now + (before - now) * mix`.
-    fn mix(&mut self, now: Value, difference: Value, name: &str) -> Result<Value, GraphError> {
-        let mix = self.of_block(name)?;
-        let part = self.op(Mul {}, &[difference, mix])?;
-        self.op(Add {}, &[now, part])
-    }
-
-    /// [B, T, C] as heads, [B, T, H, N].
-    fn heads(&mut self, x: Value) -> Result<Value, GraphError> {
-        let c = self.model.config();
-        let shape = vec![
-            Dim::Batch,
-            Dim::Time,
-            Dim::Fixed(c.n_heads),
-            Dim::Fixed(c.head_size),
-        ];
-        self.op(Reshape { shape }, &[x])
-    }
-
-    /// [B, T, H, N] as channels, [B, T, C].
-    fn channels(&mut self, x: Value) -> Result<Value, GraphError> {
-        let c = self.model.config();
-        self.op(
-            Reshape {
-                shape: vec![Dim::Batch, Dim::Time, Dim::Fixed(c.width)],
-            },
-            &[x],
-        )
+    /// The interpolations of this token and the one before, by these weights, and the next value of the state `prev`.
+    fn shift_mix<const N: usize>(
+        &mut self,
+        x: Value,
+        prev: &str,
+        mixes: [&str; N],
+    ) -> Result<[Value; N], GraphError> {
+        let width = self.model.config().width;
+        let mut operands = vec![x, self.state(prev, &[width])?];
+        for mix in mixes {
+            operands.push(self.of_block(mix)?);
+        }
+        let results = ShiftMix {}.decompose(&mut self.graph, &operands)?;
+        self.graph.set_output(self.name(prev), results[N]);
+        Ok(std::array::from_fn(|i| results[i]))
     }
 
     fn time_mix(&mut self, x: Value, v_first: &mut Option<Value>) -> Result<Value, GraphError> {
         let config = self.model.config();
-        let (width, n_heads, head_size) = (config.width, config.n_heads, config.head_size);
-        let group_eps = config.group_norm_eps;
+        let (n_heads, head_size) = (config.n_heads, config.head_size);
+        let eps = config.group_norm_eps;
 
         let ln1 = self.name("ln1");
         let xn = self.layer_norm(x, &ln1)?;
-        let prev = self.state("att.x_prev", &[width])?;
-        let shifted = self.ops(TokenShift {}, &[xn, prev])?;
-        self.graph.set_output(self.name("att.x_prev"), shifted[1]);
-        let difference = self.op(Sub {}, &[shifted[0], xn])?;
-
-        let x_r = self.mix(xn, difference, "att.x_r")?;
-        let x_w = self.mix(xn, difference, "att.x_w")?;
-        let x_k = self.mix(xn, difference, "att.x_k")?;
-        let x_v = self.mix(xn, difference, "att.x_v")?;
-        let x_a = self.mix(xn, difference, "att.x_a")?;
-        let x_g = self.mix(xn, difference, "att.x_g")?;
+        let mixes = ["att.x_r", "att.x_w", "att.x_k", "att.x_v", "att.x_a", "att.x_g"];
+        let [x_r, x_w, x_k, x_v, x_a, x_g] = self.shift_mix(xn, "att.x_prev", mixes)?;
 
         let r = self.linear(x_r, &self.name("att.receptance"))?;
         let k = self.linear(x_k, &self.name("att.key"))?;
-        let mut v = self.linear(x_v, &self.name("att.value"))?;
+        let v = self.linear(x_v, &self.name("att.value"))?;
         let w = self.low_rank(x_w, 'w', Some(Tanh {}.into()))?;
         let a = self.low_rank(x_a, 'a', None)?;
         let a = self.op(Sigmoid {}, &[a])?;
         let g = self.times(x_g, "att.g1")?;
         let g = self.op(Sigmoid {}, &[g])?;
         let g = self.times(g, "att.g2")?;
-
+        let mut value_residual = vec![];
         match *v_first {
             None => *v_first = Some(v),
             Some(first) => {
                 let gate = self.low_rank(x_v, 'v', None)?;
-                let gate = self.op(Sigmoid {}, &[gate])?;
-                let d = self.op(Sub {}, &[first, v])?;
-                let d = self.op(Mul {}, &[d, gate])?;
-                v = self.op(Add {}, &[v, d])?;
+                value_residual = vec![first, self.op(Sigmoid {}, &[gate])?];
             }
         }
 
-        // decay = exp(-exp(-0.5) σ(w))
-        let decay = self.op(Sigmoid {}, &[w])?;
-        let scale = self.constant(DECAY_SCALE)?;
-        let decay = self.op(Mul {}, &[decay, scale])?;
-        let decay = self.op(Exp {}, &[decay])?;
-
-        // kk = k * k_k, of length 1 in each head; k = k * (1 + (a - 1) * k_a)
-        let k_k = self.of_block("att.k_k")?;
-        let kk = self.op(Mul {}, &[k, k_k])?;
-        let kk = self.heads(kk)?;
-        let kk = self.op(L2Normalize { eps: KK_EPS }, &[kk])?;
-        let one = self.constant(1.0)?;
-        let k_a = self.of_block("att.k_a")?;
-        let less = self.op(Sub {}, &[a, one])?;
-        let less = self.op(Mul {}, &[less, k_a])?;
-        let factor = self.op(Add {}, &[less, one])?;
-        let k = self.op(Mul {}, &[k, factor])?;
-
-        let [r, decay, k, v, a] = [r, decay, k, v, a].map(|x| self.heads(x));
-        let (r, decay, k, v, a) = (r?, decay?, k?, v?, a?);
-        let remove = self.op(Neg {}, &[kk])?;
-        let replace = self.op(Mul {}, &[kk, a])?;
         let state = self.state("att.wkv", &[n_heads, head_size, head_size])?;
-        let wkv = self.ops(Wkv7 {}, &[state, r, decay, k, v, remove, replace])?;
-        self.graph.set_output(self.name("att.wkv"), wkv[0]);
-
-        // Group norm, one group a head.
-        let shape = vec![Dim::Fixed(n_heads), Dim::Fixed(head_size)];
-        let ln_weight = self.of_block("att.ln_x.weight")?;
-        let ln_weight = self.op(Reshape { shape: shape.clone() }, &[ln_weight])?;
-        let ln_bias = self.of_block("att.ln_x.bias")?;
-        let ln_bias = self.op(Reshape { shape }, &[ln_bias])?;
-        let y = self.op(LayerNorm { eps: group_eps }, &[wkv[1], ln_weight, ln_bias])?;
-
-        // The bonus: Σ_j r k r_k of a head, times v.
-        let r_k = self.of_block("att.r_k")?;
-        let bonus = self.op(Mul {}, &[r, k])?;
-        let bonus = self.op(Mul {}, &[bonus, r_k])?;
-        let bonus = self.op(Sum {}, &[bonus])?;
-        let bonus = self.op(Mul {}, &[bonus, v])?;
-        let y = self.op(Add {}, &[y, bonus])?;
-
-        let y = self.channels(y)?;
-        let y = self.op(Mul {}, &[y, g])?;
+        let mut operands = vec![state, r, w, k, v, a, g];
+        for part in [
+            "att.k_k",
+            "att.k_a",
+            "att.r_k",
+            "att.ln_x.weight",
+            "att.ln_x.bias",
+        ] {
+            operands.push(self.of_block(part)?);
+        }
+        let block = Wkv7Block {
+            eps,
+            norm_eps: KK_EPS,
+            decay_scale: DECAY_SCALE,
+            value_residual: !value_residual.is_empty(),
+        };
+        operands.extend(value_residual);
+        let [next, y] = block.decompose(&mut self.graph, &operands)?[..] else {
+            unreachable!("the op has two results")
+        };
+        self.graph.set_output(self.name("att.wkv"), next);
         self.linear(y, &self.name("att.output"))
     }
 
     fn channel_mix(&mut self, x: Value, table: Value, tokens: Value) -> Result<Value, GraphError> {
-        let width = self.model.config().width;
         let ln2 = self.name("ln2");
         let xn = self.layer_norm(x, &ln2)?;
-        let prev = self.state("ffn.x_prev", &[width])?;
-        let shifted = self.ops(TokenShift {}, &[xn, prev])?;
-        self.graph.set_output(self.name("ffn.x_prev"), shifted[1]);
-        let difference = self.op(Sub {}, &[shifted[0], xn])?;
-        let x_k = self.mix(xn, difference, "ffn.x_k")?;
+        let [x_k] = self.shift_mix(xn, "ffn.x_prev", ["ffn.x_k"])?;
         let k = self.linear(x_k, &self.name("ffn.key"))?;
         let k = self.op(Relu {}, &[k])?;
         let mut k = self.op(Mul {}, &[k, k])?;

@@ -60,7 +60,7 @@ impl Infer for Wkv7Block {
 }
 
 impl Decompose for Wkv7Block {
-    /// The spelling is that of the equations as the frontend writes them, because a fusion looks for this.
+    /// The equations of a head: the frontend builds blocks of them, and the fusion looks for them.
     fn expand(&self, graph: &mut Graph, operands: &[Value]) -> Result<Vec<Value>, GraphError> {
         let [state, r, w, k, mut v, a, g, k_k, k_a, r_k, ln_weight, ln_bias] = operands[..12] else {
             unreachable!("the number of operands is known")
