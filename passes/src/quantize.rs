@@ -13,7 +13,7 @@ use crate::projection::projections;
 use crate::settings::Setting;
 
 /// What a matrix is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// The embedding table.
     Emb,
@@ -25,6 +25,29 @@ pub enum Class {
     Ffn,
     /// The low-rank matrices.
     Lora,
+}
+
+impl Class {
+    /// The class of a matrix by its official name; `None` for what is no matrix.
+    fn of(name: &str) -> Option<Self> {
+        match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+            None if name == "emb.weight" => Some(Class::Emb),
+            None if name == "head.weight" => Some(Class::Head),
+            None => None,
+            Some((_, part)) => match part {
+                "att.receptance.weight" | "att.key.weight" | "att.value.weight" | "att.output.weight" => {
+                    Some(Class::Att)
+                }
+                "ffn.key.weight" | "ffn.value.weight" => Some(Class::Ffn),
+                "att.w1" | "att.w2" | "att.a1" | "att.a2" | "att.v1" | "att.v2" | "att.g1" | "att.g2" => {
+                    Some(Class::Lora)
+                }
+                // DeepEmbed: its tables are computed of the embedding, but are none.
+                "ffn.s1" | "ffn.s2" | "ffn.s_emb.weight" | "ffn.s_emb_x.weight" => Some(Class::Lora),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// The classes by name.
@@ -265,20 +288,9 @@ impl Quantizer<'_> {
             let is_stored = matches!(self.graph.op(matrix.node), Op::Param(_));
             return Some(if is_stored { format } else { Format::Int8 });
         }
-        // A matrix may be computed of several weights, such as the table with its norm.
-        let has = |parts: &[&str]| {
-            names
-                .iter()
-                .any(|name| parts.iter().any(|part| name.contains(part)))
-        };
-        let class = match () {
-            () if has(&["emb.weight"]) => Class::Emb,
-            () if has(&["head.weight"]) => Class::Head,
-            () if has(&[".att.receptance.", ".att.key.", ".att.value.", ".att.output."]) => Class::Att,
-            () if has(&[".ffn.key.", ".ffn.value."]) => Class::Ffn,
-            () => Class::Lora,
-        };
-        formats.of(class)
+        // A matrix may be computed of several weights: the table of its norm too, a table of DeepEmbed of the embedding too.
+        let classes = names.iter().filter_map(|name| Class::of(name));
+        formats.of(classes.max().unwrap_or(Class::Lora))
     }
 
     /// Whether a matrix has whole groups along its rows, or down its columns.
@@ -293,6 +305,21 @@ impl Quantizer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn classes_are_told_by_whole_names() {
+        for (name, class) in [
+            ("emb.weight", Some(Class::Emb)),
+            ("head.weight", Some(Class::Head)),
+            ("blocks.11.att.key.weight", Some(Class::Att)),
+            ("blocks.0.ffn.value.weight", Some(Class::Ffn)),
+            ("blocks.3.att.w2", Some(Class::Lora)),
+            ("blocks.3.ffn.s_emb.weight", Some(Class::Lora)),
+            ("blocks.0.ln0.weight", None),
+        ] {
+            assert_eq!(Class::of(name), class, "{name}");
+        }
+    }
 
     #[test]
     fn formats_are_read_and_written() {

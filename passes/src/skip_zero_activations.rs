@@ -1,6 +1,6 @@
 //! `skip-zero-activations`
 
-use rwkvc_ir::graph::ops::{Activation, LinearGroup, Op};
+use rwkvc_ir::graph::ops::{Activation, LinearGroup, Member, Op};
 use rwkvc_ir::graph::{Graph, GraphError, Value};
 
 use crate::fuel::Fuel;
@@ -15,27 +15,22 @@ use crate::projection::projections;
 /// ```
 pub(crate) fn run(graph: &mut Graph, fuel: &mut Fuel) -> Result<(), GraphError> {
     for node in graph.topological() {
-        let parts = projections(graph, node);
-        if !parts
-            .iter()
-            .any(|p| has_zeros(graph, p.x()) && !p.member.skip_zeros)
-            || !fuel.take()
-        {
+        // Schedules skip in a product of its own: one list of activations that are not zero serves one matrix.
+        let [part] = &projections(graph, node)[..] else {
+            continue;
+        };
+        if part.member.skip_zeros || !has_zeros(graph, part.x()) || !fuel.take() {
             continue;
         }
-        let members = parts.iter().map(|p| {
-            let mut member = p.member.clone();
-            member.skip_zeros |= has_zeros(graph, p.x());
-            member
-        });
         let group = LinearGroup {
-            members: members.collect(),
+            members: vec![Member {
+                skip_zeros: true,
+                ..part.member.clone()
+            }],
         };
         let operands = graph.operands(node);
-        let results = graph.add(Op::LinearGroup(group), &operands)?;
-        for (i, y) in results.into_iter().enumerate() {
-            graph.replace_uses(graph.value(node, i), y)?;
-        }
+        let y = graph.add(Op::LinearGroup(group), &operands)?[0];
+        graph.replace_uses(graph.value(node, 0), y)?;
     }
     Ok(())
 }
