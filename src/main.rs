@@ -3,6 +3,7 @@
 mod args;
 mod cli;
 mod commands;
+mod diagnostic;
 mod emit;
 mod open;
 mod options;
@@ -13,6 +14,7 @@ mod tuned;
 use std::process::ExitCode;
 
 use clap::Parser;
+use diagnostic::TextError;
 use rwkvc_passes::pipeline::PassError;
 
 fn main() -> ExitCode {
@@ -30,6 +32,9 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(&format!("error: {}", message(&error)));
+            if let Some(error) = error.downcast_ref::<TextError>() {
+                output::note(&error.excerpt());
+            }
             if let Some(bug) = error.downcast_ref::<PassError>() {
                 return report(bug);
             }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use rwkvc_ir::graph::parse;
+use rwkvc_ir::graph::{ParseError, parse};
 use rwkvc_passes::fuel::Fuel;
 use rwkvc_passes::pipeline;
 use serde_json::json;
 
 use crate::args::{Format, Output, PassOptions};
+use crate::diagnostic::TextError;
 use crate::{options, output};
 
 /// `rwkvc opt`
@@ -40,7 +41,14 @@ pub(crate) fn run(args: &Opt) -> Result<()> {
         let bytes = std::fs::read(&args.input).with_context(|| format!("reading `{name}`"))?;
         text = String::from_utf8(bytes).with_context(|| format!("`{name}` is not text"))?;
     }
-    let graph = parse(&text).with_context(|| format!("`{name}`"))?;
+    let graph = parse(&text).map_err(|error| {
+        let ParseError {
+            line,
+            column,
+            problem,
+        } = error;
+        TextError::new(&name, text, (line, column), &problem)
+    })?;
     let before = graph.node_count();
     let passes = options::selection(&args.passes)?;
     let mut after = options::printer(&args.passes)?;

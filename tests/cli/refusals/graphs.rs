@@ -31,3 +31,28 @@ fn malformed_graphs_are_refused_with_their_place() {
     let file = folder.file("good.graph", &whole);
     folder.refuses(["opt", &file, "--passes", "sparkle"], &["`sparkle`"]);
 }
+
+#[test]
+fn the_line_of_a_malformed_graph_is_shown_with_a_mark() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "bad.graph",
+        "func @f(%x: f32[4]) -> (y: %0) {\n  %0 = frobnicate %x : f32[4]\n}\n",
+    );
+    let output = program()
+        .args(["opt", &file])
+        .output()
+        .expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let expected = [
+        "  |",
+        "2 |   %0 = frobnicate %x : f32[4]",
+        "  |        ^^^^^^^^^^",
+    ];
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert!(
+        lines[0].ends_with("2:8: expected an op, found `frobnicate`"),
+        "{stderr}"
+    );
+    assert_eq!(&lines[1..], expected, "{stderr}");
+}
