@@ -15,3 +15,8 @@ pub mod tables;
 pub mod tune;
 pub mod values;
 pub mod weights;
+
+/// The programs in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
