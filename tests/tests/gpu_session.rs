@@ -315,6 +315,6 @@ fn what_cannot_be_is_refused() {
         .to_string();
     assert_eq!(
         error,
-        "the program cannot run as one persistent launch: the code has no kernel `rwkvc_walk`"
+        "the program cannot run as one persistent megakernel: the code has no kernel `rwkvc_walk`"
     );
 }

@@ -158,6 +158,48 @@ fn functions_say_which_errors_they_return() {
     );
 }
 
+/// Files that quote a word of others, and the reason.
+const QUOTED: &[(&str, &str)] = &[
+    ("src/tune/machine.rs", "what Linux writes into /proc/cpuinfo"),
+    ("docs/lexicon.md", "the list itself"),
+];
+
+/// The last table of the lexicon has words for which there is a better one.
+#[test]
+fn words_are_those_of_the_lexicon() {
+    let lexicon = read(Path::new("docs/lexicon.md")).expect("the lexicon");
+    let (_, table) = lexicon
+        .split_once("| not | but |\n|---|---|\n")
+        .expect("the words that have a better one");
+    let mut found = vec![];
+    for path in tracked_files() {
+        let is_ours = path.extension().is_some_and(|e| e == "rs" || e == "md");
+        let is_quoted = QUOTED.iter().any(|(quoted, _)| path.ends_with(quoted));
+        let Some(text) = read(&path).filter(|_| is_ours && !is_quoted) else {
+            continue;
+        };
+        for row in table.lines() {
+            let (words, better) = row
+                .trim_matches(['|', ' '])
+                .split_once(" | ")
+                .expect("two columns");
+            for word in words.split(", ").filter(|word| has_word(&text, word)) {
+                found.push(format!("{}: `{word}`, say `{better}`", path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "see docs/lexicon.md:\n{}", found.join("\n"));
+}
+
+/// Whether a text has a word that is no part of a longer one.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric());
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        !is_part(before.chars().next_back()) && !is_part(after.chars().next())
+    })
+}
+
 #[cfg(unix)]
 #[test]
 fn scripts_can_be_run() {

@@ -97,7 +97,7 @@ pub enum GpuError {
     #[error("the logits of state {0} are not finite numbers, so no token can be chosen")]
     NotFinite(usize),
     /// All of a program cannot run as one launch.
-    #[error("the program cannot run as one persistent launch: {0}")]
+    #[error("the program cannot run as one persistent megakernel: {0}")]
     Persistent(String),
 }
 

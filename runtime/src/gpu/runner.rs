@@ -68,7 +68,7 @@ struct Task {
     args: std::ops::Range<usize>,
 }
 
-/// The persistent launch.
+/// The persistent megakernel.
 struct Walker {
     function: Function,
     grid: u32,
@@ -467,7 +467,7 @@ impl Prepared {
         })
     }
 
-    /// What the persistent kernel walks: rows of `words` words. A large weight is asked for, as far as `ahead` bytes, when
+    /// What the persistent megakernel walks: rows of `words` words. A large weight is asked for, as far as `ahead` bytes, when
     /// the large one before it has been read: the memory has nothing to do during the small launches between the two.
     fn table(&self, tokens: usize, words: usize, ahead: u64) -> Vec<u64> {
         let mut table = vec![0; self.tasks.len() * words];

@@ -37,7 +37,7 @@ fn refuses_what_is_not_an_object() {
 }
 
 #[test]
-fn refuses_another_processor() {
+fn refuses_another_instruction_set() {
     let mut bytes = KERNELS.to_vec();
     bytes[18] = 183; // e_machine = EM_AARCH64
     let message = Code::load(&bytes).expect_err("code for Arm").to_string();

@@ -106,7 +106,7 @@ fn in_blocks(
 /// Bytes of a cache line.
 const LINE: i64 = 64;
 
-/// One token. A task is a few far rows of one member's matrix, or as many near rows as there are lanes if a vector
+/// One token. A task is a few row streams of one member's matrix, or as many near rows as there are lanes if a vector
 /// function follows: such matrices are the small, low-rank ones.
 fn decode(s: &mut Scope<'_>, members: &[Buffers<'_>]) {
     let lanes = s.lanes();
