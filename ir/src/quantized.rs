@@ -13,17 +13,6 @@ use half::f16;
 /// Values of a group.
 pub const GROUP: usize = 32;
 
-/// A quantised format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Format {
-    /// Weights: codes from 1 to 255, of which 128 is zero; the scale is an f16.
-    Int8,
-    /// Weights: codes from 0 to 15; the scale and the offset, the value of code 0, are f16.
-    Int4,
-    /// Activations: codes from -127 to 127, the scale is an f32.
-    Dynamic8,
-}
-
 /// A group as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Group {
@@ -42,40 +31,65 @@ impl Group {
     }
 }
 
-impl Format {
-    /// Every format.
-    pub const ALL: [Format; 3] = [Format::Int8, Format::Int4, Format::Dynamic8];
-
-    /// The name in text.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Format::Int8 => "int8",
-            Format::Int4 => "int4",
-            Format::Dynamic8 => "dynamic8",
+macro_rules! formats {
+    ($($(#[doc = $doc:literal])+ $name:ident $word:literal: bits $bits:literal, offsets $offsets:literal, encode $encode:ident;)+) => {
+        /// A quantised format.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Format {
+            $($(#[doc = $doc])+ $name,)+
         }
-    }
 
-    /// Bits of a code.
-    pub const fn bits(self) -> usize {
-        match self {
-            Format::Int8 | Format::Dynamic8 => 8,
-            Format::Int4 => 4,
+        impl Format {
+            /// Every format.
+            pub const ALL: &[Format] = &[$(Format::$name),+];
+
+            /// The name in text.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Format::$name => $word,)+
+                }
+            }
+
+            /// Bits of a code.
+            pub const fn bits(self) -> usize {
+                match self {
+                    $(Format::$name => $bits,)+
+                }
+            }
+
+            /// Whether an offset is stored with each group.
+            pub const fn has_offsets(self) -> bool {
+                match self {
+                    $(Format::$name => $offsets,)+
+                }
+            }
+
+            /// The group that stands for these values.
+            pub fn encode(self, values: &[f32; GROUP]) -> Group {
+                match self {
+                    $(Format::$name => $encode(values),)+
+                }
+            }
         }
-    }
+    };
+}
 
-    /// Whether an offset is stored with each group.
-    pub const fn has_offsets(self) -> bool {
-        matches!(self, Format::Int4)
-    }
+// A row for each format: its name, the bits of a code, whether groups have offsets, and what encodes a group.
+formats! {
+    /// Weights: codes from 1 to 255, of which 128 is zero; the scale is an f16.
+    Int8 "int8": bits 8, offsets false, encode int8;
+    /// Weights: codes from 0 to 15; the scale and the offset, the value of code 0, are f16.
+    Int4 "int4": bits 4, offsets true, encode int4;
+    /// Activations: codes from -127 to 127, the scale is an f32.
+    Dynamic8 "dynamic8": bits 8, offsets false, encode dynamic8;
+}
 
-    /// The group that stands for these values.
-    pub fn encode(self, values: &[f32; GROUP]) -> Group {
-        match self {
-            Format::Int8 => int8(values),
-            Format::Int4 => int4(values),
-            Format::Dynamic8 => dynamic8(values),
-        }
-    }
+/// A text names no quantised format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown quantised format `{found}`, expected {}", Format::ALL.iter().map(|f| f.name()).collect::<Vec<_>>().join(", "))]
+pub struct UnknownFormat {
+    /// The text.
+    pub found: String,
 }
 
 impl fmt::Display for Format {
@@ -85,11 +99,13 @@ impl fmt::Display for Format {
 }
 
 impl FromStr for Format {
-    type Err = String;
+    type Err = UnknownFormat;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let format = Format::ALL.into_iter().find(|f| f.name() == text);
-        format.ok_or_else(|| format!("unknown quantised format `{text}`, expected int8, int4 or dynamic8"))
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        let format = Format::ALL.iter().find(|f| f.name() == text);
+        format.copied().ok_or_else(|| UnknownFormat {
+            found: text.to_owned(),
+        })
     }
 }
 
@@ -275,7 +291,7 @@ mod tests {
 
     #[test]
     fn zeros_and_constants_are_exact() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let zeros = format.encode(&[0.0; GROUP]);
             assert!((0..GROUP).all(|i| zeros.value(i) == 0.0), "{format}");
         }
@@ -285,7 +301,7 @@ mod tests {
 
     #[test]
     fn names_are_read() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             assert_eq!(format.name().parse(), Ok(format));
         }
         assert!("int3".parse::<Format>().is_err());
