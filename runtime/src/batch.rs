@@ -1,157 +1,177 @@
-//! Many conversations that advance together, so that the weights are read once for all.
+//! Many texts that advance together, so that the weights are read once for all.
 
 pub(crate) mod members;
 
-use crate::buffer::{Buffer, OutOfMemory};
+use crate::exec::{BatchDevice, CpuBatch, SessionError};
 use crate::model::{Model, StepError};
-use crate::state::{State, StateError};
-use crate::workspace::{Wanted, Workspace, WorkspaceError, WorkspaceOptions};
+use crate::sampler::SamplerOptions;
+use crate::state::State;
+use crate::workspace::WorkspaceOptions;
 pub use members::MemberError;
-use members::{Members, place};
-use rwkvc_abi::ProgramKind;
 
-/// Why a batch did not do what it was told. Its members and their states are as before.
-#[derive(Debug, thiserror::Error)]
-pub enum BatchError {
-    /// The call makes no sense.
-    #[error(transparent)]
-    Step(#[from] StepError),
-    /// The members are others.
-    #[error(transparent)]
-    Members(#[from] MemberError),
-    /// No memory or threads.
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-}
-
-impl From<StateError> for BatchError {
-    fn from(error: StateError) -> Self {
-        StepError::from(error).into()
-    }
-}
-
-impl From<OutOfMemory> for BatchError {
-    fn from(error: OutOfMemory) -> Self {
-        WorkspaceError::from(error).into()
-    }
-}
-
-/// States that advance by one token each. Members join and leave between steps; what becomes of one does not depend on the
-/// others, to the last bit while there are no more than 16. More are added up in another order.
+/// States that advance by one token each, on whatever device. Members join and leave between steps, and prompts of those
+/// who are to join are read in chunks between steps, too.
 ///
-/// All memory is allocated when the batch is made: that of a workspace, and [`Self::capacity`] times that of a state.
+/// What becomes of a member does not depend on the others; on a CPU to the last bit while there are no more than 16. More
+/// are added up in another order.
 ///
 /// ```no_run
-/// # use rwkvc_runtime::{Model, WorkspaceOptions};
+/// # use rwkvc_runtime::Model;
+/// use rwkvc_runtime::batch::Prompt;
+///
 /// let model = Model::open("model.rwkvc".as_ref())?;
-/// let mut batch = model.batch(&WorkspaceOptions::default())?;
-/// for prompt in [[510, 6], [7, 3]] {
-///     let mut state = model.new_state()?;
-///     model.prefill(batch.workspace(), &mut state, &prompt)?;
-///     batch.join(&state)?;
+/// let mut batch = model.batch(&Default::default())?;
+/// batch.join(&model.new_state()?)?;
+/// let mut prompt = Prompt::new(model.new_state()?, vec![510, 6, 2]);
+/// // Each step of the members waits for no more than a chunk of the prompt.
+/// while batch.admit(&mut prompt)?.is_none() {
+///     batch.step(&[11])?;
 /// }
 /// let logits = batch.step(&[2, 11])?;     // one token of each; logits [2, vocab]
 /// let first = batch.leave(0)?;            // its state; the last member is number 0 now
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+pub struct Batch(Box<dyn BatchDevice>);
+
+/// A text that is to join a batch: a state, and the tokens that it has yet to read.
 #[derive(Debug)]
-pub struct Batch {
-    workspace: Workspace,
-    /// Index of the batch program.
-    program: usize,
-    states: Buffer,
-    members: Members,
+pub struct Prompt {
+    state: State,
+    tokens: Vec<u32>,
+    /// How many of the tokens the state has read.
+    read: usize,
+}
+
+impl Prompt {
+    /// Tokens to be read by a state.
+    pub fn new(state: State, tokens: Vec<u32>) -> Self {
+        Prompt {
+            state,
+            tokens,
+            read: 0,
+        }
+    }
+
+    /// Tokens that are not read yet.
+    pub fn unread(&self) -> &[u32] {
+        &self.tokens[self.read..]
+    }
+}
+
+/// A member whose prompt was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    /// Its number, which is the last.
+    pub member: usize,
+    /// The logits after its prompt, `[vocab]`.
+    pub logits: Vec<f32>,
 }
 
 impl Batch {
-    pub(crate) fn new(model: &Model, options: &WorkspaceOptions) -> Result<Self, BatchError> {
-        let (program, capacity) = model.program(ProgramKind::Batch)?;
-        let manifest = model.manifest();
-        Ok(Batch {
-            states: Buffer::zeroed(manifest.state_bytes(&manifest.programs[program]))?,
-            workspace: model.workspace(options)?,
-            program,
-            members: Members::none_of(capacity),
-        })
+    /// On the CPU, without members.
+    ///
+    /// # Errors
+    /// If the model was compiled without a batch program, or memory or threads are not to be had.
+    pub fn new(model: &Model, options: &WorkspaceOptions) -> Result<Self, SessionError> {
+        Ok(Batch::on(CpuBatch::new(model, options)?))
+    }
+
+    /// The members of a device.
+    pub fn on(device: impl BatchDevice + 'static) -> Self {
+        Batch(Box::new(device))
+    }
+
+    /// Logits of a token.
+    pub fn vocab(&self) -> usize {
+        self.0.vocab()
     }
 
     /// How many members there are.
     pub fn members(&self) -> usize {
-        self.members.count
+        self.0.members()
     }
 
     /// How many there may be.
     pub fn capacity(&self) -> usize {
-        self.members.capacity
-    }
-
-    /// The memory and threads of the steps, for prompts of those who are to join.
-    pub fn workspace(&mut self) -> &mut Workspace {
-        &mut self.workspace
+        self.0.capacity()
     }
 
     /// Adds a state; its number, which is the last.
     ///
     /// # Errors
-    /// If the batch is full, or the state is of another model.
-    pub fn join(&mut self, state: &State) -> Result<usize, BatchError> {
-        let member = self.members.next()?;
-        let layout = self.workspace.model().layout();
-        state.belongs_to(layout)?;
-        let bytes: &[u8] = bytemuck::cast_slice(state.values());
-        for slot in &layout.slots {
-            let ((start, len), to) = (place(slot), self.members.row(slot, member));
-            self.states.bytes_mut()[to..to + len].copy_from_slice(&bytes[start..start + len]);
+    /// As [`BatchDevice::join`].
+    pub fn join(&mut self, state: &State) -> Result<usize, SessionError> {
+        self.0.join(state)
+    }
+
+    /// Reads the next chunk of a prompt. After the last chunk its state joins.
+    ///
+    /// # Errors
+    /// If the batch is full or the prompt has no unread tokens; as [`BatchDevice::prefill`] and [`BatchDevice::join`].
+    pub fn admit(&mut self, prompt: &mut Prompt) -> Result<Option<Joined>, SessionError> {
+        // First, so that no time goes into a prompt that cannot join.
+        if self.members() == self.capacity() {
+            return Err(MemberError::Full(self.capacity()).into());
         }
-        self.members.count += 1;
-        Ok(member)
+        StepError::check_tokens(&prompt.tokens, self.vocab())?;
+        let chunk = self.0.chunk()?.min(prompt.unread().len());
+        let tokens = &prompt.tokens[prompt.read..prompt.read + chunk];
+        let logits = self.0.prefill(&mut prompt.state, tokens)?;
+        prompt.read += chunk;
+        if !prompt.unread().is_empty() {
+            return Ok(None);
+        }
+        let logits = logits.to_vec();
+        let member = self.0.join(&prompt.state)?;
+        Ok(Some(Joined { member, logits }))
     }
 
     /// Takes a member out; the last one gets its number.
     ///
     /// # Errors
-    /// If there is no such member, or no memory for its state.
-    pub fn leave(&mut self, member: usize) -> Result<State, BatchError> {
-        let last = self.members.last(member)?;
-        let layout = self.workspace.model().layout();
-        let mut state = State::zeroed(layout.clone())?;
-        for slot in &layout.slots {
-            let (start, len) = place(slot);
-            let [from, moved] = [member, last].map(|m| self.members.row(slot, m));
-            let states = self.states.bytes_mut();
-            state.bytes_mut()[start..start + len].copy_from_slice(&states[from..from + len]);
-            states.copy_within(moved..moved + len, from);
-        }
-        self.members.count -= 1;
-        Ok(state)
+    /// As [`BatchDevice::leave`].
+    pub fn leave(&mut self, member: usize) -> Result<State, SessionError> {
+        self.0.leave(member)
     }
 
     /// One token of each member in, in their order; the logits of each out, `[members, vocab]`. Allocates nothing.
     ///
     /// # Errors
-    /// If there is not one token for each member, or the model does not know one.
-    pub fn step(&mut self, tokens: &[u32]) -> Result<&[f32], BatchError> {
-        self.run(tokens, None)
+    /// As [`BatchDevice::step`].
+    pub fn step(&mut self, tokens: &[u32]) -> Result<&[f32], SessionError> {
+        self.0.step(tokens)
     }
 
-    /// [`Self::step`], adding the nanoseconds that each launch of the batch program took to its place in `times`.
+    /// [`Self::step`], adding the nanoseconds of each launch of the batch program to its place in `times`.
     ///
     /// # Errors
-    /// As [`Self::step`], and if there is not one place for each launch.
-    pub fn step_profiled(&mut self, tokens: &[u32], times: &mut [u64]) -> Result<&[f32], BatchError> {
-        self.run(tokens, Some(times))
+    /// As [`BatchDevice::profile`].
+    pub fn profile(&mut self, tokens: &[u32], times: &mut [u64]) -> Result<(), SessionError> {
+        self.0.profile(tokens, times)
     }
 
-    fn run(&mut self, tokens: &[u32], times: Option<&mut [u64]>) -> Result<&[f32], BatchError> {
-        self.members.check_tokens(tokens)?;
-        if tokens.is_empty() {
-            return Err(StepError::NoTokens.into());
-        }
-        let model = self.workspace.model();
-        StepError::check_tokens(tokens, model.vocab())?;
-        model.check_times(self.program, times.as_deref())?;
-        self.workspace
-            .run(self.program, &mut self.states, tokens, Wanted::All, times);
-        Ok(self.workspace.logits(tokens.len()))
+    /// Begins to choose the tokens of a member where the logits are; whether the device can.
+    ///
+    /// # Errors
+    /// If there is no such member.
+    pub fn sample_by(&mut self, member: usize, options: &SamplerOptions) -> Result<bool, SessionError> {
+        self.0.sample_by(member, options)
+    }
+
+    /// Chooses the next `n` tokens of each member where the logits are, `[n, members]`.
+    ///
+    /// # Errors
+    /// As [`BatchDevice::choose`].
+    pub fn choose(&mut self, n: usize) -> Result<Vec<u32>, SessionError> {
+        self.0.choose(n)
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("members", &self.members())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }

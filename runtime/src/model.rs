@@ -5,8 +5,9 @@ mod step;
 #[cfg(feature = "loader")]
 use crate::artifact::Artifact;
 use crate::artifact::ArtifactError;
-use crate::batch::{Batch, BatchError};
+use crate::batch::Batch;
 use crate::buffer::OutOfMemory;
+use crate::exec::SessionError;
 #[cfg(feature = "gpu")]
 use crate::gpu::GpuError;
 use crate::machine::{self, MachineError};
@@ -236,7 +237,7 @@ impl Model {
     ///
     /// # Errors
     /// If the model was compiled without a batch program, or memory or threads are not to be had.
-    pub fn batch(&self, options: &WorkspaceOptions) -> Result<Batch, BatchError> {
+    pub fn batch(&self, options: &WorkspaceOptions) -> Result<Batch, SessionError> {
         Batch::new(self, options)
     }
 

@@ -3,7 +3,8 @@
 
 use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::generate::GenerateOptions;
-use rwkvc_runtime::batch::{BatchError, MemberError};
+use rwkvc_runtime::batch::{MemberError, Prompt};
+use rwkvc_runtime::exec::SessionError;
 use rwkvc_runtime::model::StepError;
 use rwkvc_runtime::{Batch, Model, State, WorkspaceOptions};
 use rwkvc_tests::cases::{Case, PROGRAMS, cases};
@@ -225,13 +226,53 @@ fn models_of_any_shape() {
 }
 
 #[test]
+fn prompts_join_beside_members() {
+    let demo = open("demo.safetensors");
+    let code = cases()[0].load(&demo, &PROGRAMS);
+    let vocab = code.vocab();
+    let chunk = code
+        .manifest()
+        .program(ProgramKind::Prefill)
+        .map(|p| p.max_tokens);
+    let chunk = chunk.expect("prompts are read");
+    let mut random = Random(5);
+    let [text, prompt] = [LENGTH, 2 * chunk + 1].map(|n| random.tokens(n, vocab));
+    let alone = Alone::new(&code, text);
+    let mut expected = Session::new(&code, 1);
+    let after_prompt = expected.prefill(&prompt);
+
+    let mut batch = batch(&code, 2);
+    batch.join(&alone.states[0]).expect("there is room");
+    let mut prompt = Prompt::new(code.new_state().expect("memory"), prompt);
+    let mut steps = 0;
+    let joined = loop {
+        let joined = batch.admit(&mut prompt).expect("a chunk");
+        if let Some(joined) = joined {
+            break joined;
+        }
+        let logits = batch.step(&[alone.tokens[steps]]).expect("a step");
+        assert_eq!(logits, alone.logits[steps], "a prompt changes no member");
+        steps += 1;
+    };
+    assert_eq!((steps, joined.member, prompt.unread().len()), (2, 1, 0));
+    assert_eq!(joined.logits, after_prompt);
+    assert!(batch.admit(&mut prompt).is_err(), "it has joined");
+    let left = batch.leave(1).expect("a member");
+    assert_eq!(left.values(), expected.state().values());
+    assert_eq!(
+        batch.leave(0).expect("a member").values(),
+        alone.states[2].values()
+    );
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let case = Case::fused(rwkvc::backends::all()[0]);
     let code = case.load(&open("tracker.pth"), &PROGRAMS);
     let mut batch = batch(&code, 1);
     assert!(matches!(
         batch.step(&[]),
-        Err(BatchError::Step(StepError::NoTokens))
+        Err(SessionError::Step(StepError::NoTokens))
     ));
     let state = code.new_state().expect("memory");
     for i in 0..batch.capacity() {
@@ -239,12 +280,16 @@ fn what_cannot_be_is_refused() {
     }
     let error = batch.join(&state).expect_err("no room").to_string();
     assert_eq!(error, "the batch is full: it was compiled for 64 states");
+    let mut prompt = Prompt::new(code.new_state().expect("memory"), vec![1]);
+    let error = batch.admit(&mut prompt).expect_err("no room").to_string();
+    assert_eq!(error, "the batch is full: it was compiled for 64 states");
+    assert_eq!(prompt.unread(), [1], "nothing was read");
     let error = batch.step(&[1]).expect_err("more members").to_string();
     assert_eq!(error, "1 tokens for a batch of 64: each member takes one");
     let error = batch.leave(64);
     assert!(matches!(
         error,
-        Err(BatchError::Members(MemberError::Unknown {
+        Err(SessionError::Members(MemberError::Unknown {
             slot: 64,
             members: 64
         }))

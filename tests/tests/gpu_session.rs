@@ -7,11 +7,12 @@ use rwkvc_abi::ProgramKind;
 use rwkvc_abi::SampleOptions;
 use rwkvc_backend_api::Target;
 use rwkvc_passes::pipeline::Selection;
-use rwkvc_runtime::State;
+use rwkvc_runtime::batch::Prompt;
 use rwkvc_runtime::exec::Device;
 use rwkvc_runtime::generate::{GenerateOptions, Generator};
 use rwkvc_runtime::gpu::{GpuModel, GpuSession, Mode};
 use rwkvc_runtime::sampler::SamplerOptions;
+use rwkvc_runtime::{Batch, State};
 use rwkvc_tests::fibers::{FiberDriver, on_fibers};
 use rwkvc_tests::fixtures::{self, Golden};
 use rwkvc_tests::numbers::difference;
@@ -141,6 +142,36 @@ fn members_of_a_batch_are_as_if_alone() {
     let error = batch.leave(3).expect_err("no such member").to_string();
     assert_eq!(error, "there is no member 3 in a batch of 3");
     assert!(batch.step(&[1, 2, 100_000]).is_err(), "no such token");
+}
+
+#[test]
+fn prompts_join_a_batch() {
+    const PROMPT: [u32; 3] = [0, 66, 111];
+    let (model, _device) = demo("cuda").expect("a model");
+    let mut alone = model.session(Mode::Launches).expect("a session");
+    let after_prompt = alone.prefill(&PROMPT).expect("a prompt").to_vec();
+
+    let mut batch = Batch::on(model.batch(Mode::Launches).expect("a batch"));
+    batch
+        .join(&model.new_state().expect("a state"))
+        .expect("there is room");
+    batch.step(&[84]).expect("a step");
+    let mut prompt = Prompt::new(model.new_state().expect("a state"), PROMPT.to_vec());
+    let joined = batch.admit(&mut prompt).expect("a chunk").expect("the only one");
+    assert_eq!((joined.member, joined.logits), (1, after_prompt));
+    for member in 0..2 {
+        let options = SamplerOptions::greedy();
+        assert!(batch.sample_by(member, &options).expect("a member"));
+        assert!(batch.sample_by(member + 2, &options).is_err(), "no such member");
+    }
+    batch.step(&[5, 60]).expect("a step");
+    assert_eq!(batch.choose(2).expect("tokens").len(), 4);
+    // The second one has read its own token, and the first of those that were chosen.
+    alone.step(60).expect("a step");
+    let chosen = alone.generate(1).expect("a token")[0];
+    alone.step(chosen).expect("a step");
+    let left = batch.leave(1).expect("a member");
+    assert!(difference(&floats(left.values()), &floats(state(&alone).values())) <= 1e-5);
 }
 
 /// The most probable token of each row, the first of equals.

@@ -1,11 +1,12 @@
-//! A GPU: a session whose state stays there.
+//! A GPU: a session, or a batch, whose states stay there.
 
 use std::path::Path;
 
 use rwkvc_abi::ProgramKind;
 
-use super::{Device, Probes, SessionError};
-use crate::gpu::GpuSession;
+use super::{BatchDevice, Device, Probes, SessionError};
+use crate::gpu::{GpuBatch, GpuSession};
+use crate::model::StepError;
 use crate::sampler::SamplerOptions;
 use crate::state::State;
 
@@ -67,5 +68,60 @@ impl Device for GpuSession {
 
     fn probes(&self) -> Result<Probes<'_>, SessionError> {
         GpuSession::probes(self)
+    }
+}
+
+impl BatchDevice for GpuBatch {
+    fn vocab(&self) -> usize {
+        self.model().vocab()
+    }
+
+    fn members(&self) -> usize {
+        GpuBatch::members(self)
+    }
+
+    fn capacity(&self) -> usize {
+        GpuBatch::capacity(self)
+    }
+
+    fn join(&mut self, state: &State) -> Result<usize, SessionError> {
+        GpuBatch::join(self, state)
+    }
+
+    fn leave(&mut self, member: usize) -> Result<State, SessionError> {
+        GpuBatch::leave(self, member)
+    }
+
+    fn step(&mut self, tokens: &[u32]) -> Result<&[f32], SessionError> {
+        GpuBatch::step(self, tokens)
+    }
+
+    fn chunk(&self) -> Result<usize, SessionError> {
+        let program = self.model().manifest().program(ProgramKind::Prefill);
+        let program = program.ok_or(StepError::Program(ProgramKind::Prefill))?;
+        Ok(program.max_tokens)
+    }
+
+    fn prefill(&mut self, state: &mut State, tokens: &[u32]) -> Result<&[f32], SessionError> {
+        GpuBatch::prefill(self, state, tokens)
+    }
+
+    fn sample_by(&mut self, member: usize, options: &SamplerOptions) -> Result<bool, SessionError> {
+        self.check_member(member)?;
+        match options.on_device() {
+            Some(sampling) if self.model().has(ProgramKind::Sample) => {
+                self.set_sampling(member, sampling)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn choose(&mut self, n: usize) -> Result<Vec<u32>, SessionError> {
+        self.generate(n)
+    }
+
+    fn profile(&mut self, tokens: &[u32], times: &mut [u64]) -> Result<(), SessionError> {
+        self.profiled(tokens, times)
     }
 }

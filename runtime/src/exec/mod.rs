@@ -1,6 +1,9 @@
 //! What advances a state by tokens: a [`Device`], the CPU or a GPU here, the reference evaluator in the compiler.
+//! What advances many states together: a [`BatchDevice`].
 
+mod batch;
 mod cpu;
+mod cpu_batch;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -12,7 +15,9 @@ use rwkvc_abi::ProgramKind;
 use crate::sampler::SamplerOptions;
 use crate::state::State;
 
+pub use batch::BatchDevice;
 pub use cpu::Cpu;
+pub use cpu_batch::CpuBatch;
 pub use error::SessionError;
 
 /// Values that a call left besides the logits, by name.

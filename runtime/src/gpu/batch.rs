@@ -3,6 +3,8 @@
 use super::driver::Address;
 use super::model::{GpuModel, Mode};
 use super::runner::Runner;
+use super::session::GpuSession;
+use crate::batch::MemberError;
 use crate::batch::members::{Members, place};
 use crate::exec::SessionError;
 use crate::model::StepError;
@@ -16,6 +18,8 @@ pub struct GpuBatch {
     runner: Runner,
     program: usize,
     members: Members,
+    /// Reads prompts of those who are to join; made for the first one.
+    reader: Option<GpuSession>,
 }
 
 impl GpuBatch {
@@ -29,7 +33,13 @@ impl GpuBatch {
             runner,
             program,
             members: Members::none_of(capacity),
+            reader: None,
         })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &GpuModel {
+        self.runner.model()
     }
 
     /// How many members there are.
@@ -96,13 +106,45 @@ impl GpuBatch {
     /// # Errors
     /// As [`Self::step`].
     pub fn advance(&mut self, tokens: &[u32]) -> Result<(), SessionError> {
+        self.run(tokens, None)
+    }
+
+    /// [`Self::advance`], adding the nanoseconds that each launch took to its place in `times`.
+    ///
+    /// # Errors
+    /// As [`Self::step`], and if there is not one place for each launch.
+    pub fn profiled(&mut self, tokens: &[u32], times: &mut [u64]) -> Result<(), SessionError> {
+        self.run(tokens, Some(times))
+    }
+
+    fn run(&mut self, tokens: &[u32], times: Option<&mut [u64]>) -> Result<(), SessionError> {
         self.members.check_tokens(tokens)?;
         if tokens.is_empty() {
             return Err(StepError::NoTokens.into());
         }
         self.runner.check(ProgramKind::Batch, tokens)?;
-        self.runner.run(self.program, tokens, None)?;
+        self.runner.check_times(self.program, times.as_deref())?;
+        self.runner.run(self.program, tokens, times)?;
         Ok(())
+    }
+
+    /// Advances a state that is no member by tokens of its prompt; the logits after the last one. The state goes to the
+    /// device and back; what the members are about to read or to choose stays.
+    ///
+    /// # Errors
+    /// As [`GpuSession::set_state`], [`GpuSession::prefill`] and [`GpuSession::state`]; the state is then as it was.
+    pub fn prefill(&mut self, state: &mut State, tokens: &[u32]) -> Result<&[f32], SessionError> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => {
+                let (model, mode) = (self.runner.model(), self.runner.mode());
+                none.insert(GpuSession::for_prompts(model, mode)?)
+            }
+        };
+        reader.set_state(state)?;
+        reader.feed(tokens)?;
+        *state = reader.state()?;
+        reader.logits()
     }
 
     /// The logits of the step that came last, `[members, vocab]`.
@@ -118,9 +160,13 @@ impl GpuBatch {
     /// # Errors
     /// If there is no such member.
     pub fn set_sampling(&mut self, member: usize, sampling: SampleOptions) -> Result<(), SessionError> {
-        self.members.last(member)?;
+        self.check_member(member)?;
         self.runner.set_sampling(member, sampling);
         Ok(())
+    }
+
+    pub(crate) fn check_member(&self, member: usize) -> Result<(), MemberError> {
+        self.members.last(member).map(|_| ())
     }
 
     /// Chooses `n` tokens of each member on the device, `[n, members]`, the first ones from the logits of the step that

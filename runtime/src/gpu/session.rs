@@ -17,7 +17,20 @@ pub struct GpuSession {
 impl GpuSession {
     pub(super) fn new(model: &GpuModel, mode: Mode) -> Result<Self, SessionError> {
         let is_for_one = |kind| !matches!(kind, ProgramKind::Batch | ProgramKind::Sample);
-        let mut runner = Runner::new(model, mode, is_for_one)?;
+        Self::of_programs(model, mode, is_for_one)
+    }
+
+    /// A session that has memory for prompts only.
+    pub(super) fn for_prompts(model: &GpuModel, mode: Mode) -> Result<Self, SessionError> {
+        Self::of_programs(model, mode, |kind| kind == ProgramKind::Prefill)
+    }
+
+    fn of_programs(
+        model: &GpuModel,
+        mode: Mode,
+        wanted: impl Fn(ProgramKind) -> bool,
+    ) -> Result<Self, SessionError> {
+        let mut runner = Runner::new(model, mode, wanted)?;
         runner.chooser().join();
         let mut session = GpuSession { runner };
         session.reset()?;

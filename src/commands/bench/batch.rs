@@ -80,7 +80,7 @@ impl Batches {
             }
             let tokens = |i: usize| (0..members).map(move |member| token(i + 31 * member)).collect();
             let all: Vec<Vec<u32>> = (0..steps).map(tokens).collect();
-            self.batch.step_profiled(&all[0], &mut size.times)?;
+            self.batch.profile(&all[0], &mut size.times)?;
             let start = Instant::now();
             for tokens in &all {
                 self.batch.step(tokens)?;
