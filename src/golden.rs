@@ -49,21 +49,26 @@ impl Golden {
                 tensor.shape()
             );
         }
-        let logits: Vec<f64> = match tensor.dtype() {
-            Dtype::F64 => tensor
-                .data()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f64::from_le_bytes(*b))
-                .collect(),
-            Dtype::F32 => {
-                let numbers = tensor.data().as_chunks().0.iter();
-                numbers.map(|b| f32::from_le_bytes(*b).into()).collect()
-            }
-            other => bail!("`{name}` is stored as {other:?}, expected F64 or F32"),
-        };
+        let logits = floats(tensor.dtype(), tensor.data()).with_context(|| format!("`{name}`"))?;
         Ok(Golden { tokens, logits })
+    }
+}
+
+/// Little-endian numbers of an array.
+///
+/// # Errors
+/// If they are stored neither as F64 nor as F32.
+pub fn floats(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f64>> {
+    match dtype {
+        Dtype::F64 => {
+            let numbers = bytes.as_chunks().0.iter();
+            Ok(numbers.map(|b| f64::from_le_bytes(*b)).collect())
+        }
+        Dtype::F32 => {
+            let numbers = bytes.as_chunks().0.iter();
+            Ok(numbers.map(|b| f32::from_le_bytes(*b).into()).collect())
+        }
+        other => bail!("numbers are stored as {other:?}, expected F64 or F32"),
     }
 }
 

@@ -10,7 +10,7 @@ use rwkvc_ir::DType;
 use sha2::{Digest, Sha256};
 
 use crate::model::{Config, GROUP_NORM_EPS, LAYER_NORM_EPS, Ranks};
-use crate::write::{Entry, Layout, Source, WriteError, write};
+use crate::write::{Entry, OutputLayout, Source, WriteError, write};
 
 /// What to generate.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +114,7 @@ pub fn generate(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), GenerateError> {
     let random = Random::new(options)?;
-    Ok(write(&random, &Layout::Safetensors, None, out, progress)?)
+    Ok(write(&random, &OutputLayout::Safetensors, None, out, progress)?)
 }
 
 /// The tensors of a random model, drawn when they are asked for.

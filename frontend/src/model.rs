@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 pub use error::ModelError;
 
-use crate::checkpoint::{Checkpoint, Format, Quantised, Tensor};
+use crate::checkpoint::{Checkpoint, CheckpointFormat, Quantised, Tensor};
 
 /// Epsilon of the layer norms in official files.
 pub(crate) const LAYER_NORM_EPS: f64 = 1e-5;
@@ -82,7 +82,7 @@ pub struct Weight<'m> {
 #[derive(Debug)]
 pub struct Model {
     name: String,
-    format: Format,
+    format: CheckpointFormat,
     config: Config,
     weights: Vec<Stored>,
     index: HashMap<String, usize>,
@@ -158,7 +158,7 @@ impl Model {
     }
 
     /// The layout of the file.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> CheckpointFormat {
         self.format
     }
 
@@ -217,7 +217,10 @@ impl Model {
             .collect()
     }
 
-    /// Ties state files to a model: a hash over names, formats, shapes and samples of the weights.
+    /// Ties state files and tunings to a model: SHA-256 of the official name and the shape of each weight in use, in the order of
+    /// names, and of some 64 to 127 of its values as f32, evenly spaced (all of them if it has fewer). The layout and the format of
+    /// the file do not count where they store the same numbers. Values between the samples do not count either: this tells
+    /// models apart, and proves nothing about a file that somebody made to deceive.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         let mut sorted: Vec<Weight<'_>> = self.weights().collect();

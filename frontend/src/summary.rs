@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rwkvc_ir::DType;
 use serde::Serialize;
 
-use crate::checkpoint::{Format, Tensor};
+use crate::checkpoint::{CheckpointFormat, Tensor};
 use crate::model::{Model, Ranks};
 
 /// Facts about a model.
@@ -14,7 +14,7 @@ pub struct Summary {
     /// The file's name.
     pub name: String,
     /// The layout of the file.
-    pub file_format: Format,
+    pub file_format: CheckpointFormat,
     /// `RWKV-7` or `RWKV-7a`.
     pub variant: &'static str,
     /// Blocks.

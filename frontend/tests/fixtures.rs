@@ -4,7 +4,7 @@ mod writers;
 
 use std::path::PathBuf;
 
-use rwkvc_frontend::checkpoint::Format;
+use rwkvc_frontend::checkpoint::CheckpointFormat;
 use rwkvc_frontend::model::{Config, Model, Ranks};
 use rwkvc_ir::DType;
 
@@ -14,7 +14,7 @@ fn open(name: &str) -> Model {
 }
 
 /// All of these hold the same numbers.
-fn assert_same(first: &str, others: &[(&str, Format, DType)]) {
+fn assert_same(first: &str, others: &[(&str, CheckpointFormat, DType)]) {
     let model = open(first);
     let expected = writers::numbers(&model);
     for (name, format, dtype) in others {
@@ -36,15 +36,23 @@ fn assert_same(first: &str, others: &[(&str, Format, DType)]) {
 #[test]
 fn every_file_of_the_demo_is_the_same_model() {
     let others = [
-        ("tests/fixtures/demo.pth", Format::Pth, DType::BF16),
-        ("tests/fixtures/demo-fp16.pth", Format::Pth, DType::F16),
-        ("tests/fixtures/demo-hf", Format::HuggingFace, DType::BF16),
+        ("tests/fixtures/demo.pth", CheckpointFormat::Pth, DType::BF16),
+        ("tests/fixtures/demo-fp16.pth", CheckpointFormat::Pth, DType::F16),
         (
-            "tests/fixtures/demo-hf/model.safetensors",
-            Format::HuggingFace,
+            "tests/fixtures/demo-hf",
+            CheckpointFormat::HuggingFace,
             DType::BF16,
         ),
-        ("models/demo.safetensors", Format::Safetensors, DType::BF16),
+        (
+            "tests/fixtures/demo-hf/model.safetensors",
+            CheckpointFormat::HuggingFace,
+            DType::BF16,
+        ),
+        (
+            "models/demo.safetensors",
+            CheckpointFormat::Safetensors,
+            DType::BF16,
+        ),
     ];
     assert_same("models/demo.safetensors", &others);
 }
@@ -52,13 +60,17 @@ fn every_file_of_the_demo_is_the_same_model() {
 #[test]
 fn every_file_of_the_tracker_is_the_same_model() {
     let others = [
-        ("tests/fixtures/tracker.pth", Format::Pth, DType::F32),
+        ("tests/fixtures/tracker.pth", CheckpointFormat::Pth, DType::F32),
         (
             "tests/fixtures/tracker-legacy-nozip.pth",
-            Format::PthLegacy,
+            CheckpointFormat::PthLegacy,
             DType::F32,
         ),
-        ("tests/fixtures/tracker-hf", Format::HuggingFace, DType::F32),
+        (
+            "tests/fixtures/tracker-hf",
+            CheckpointFormat::HuggingFace,
+            DType::F32,
+        ),
     ];
     assert_same("tests/fixtures/tracker-fp32.safetensors", &others);
 }

@@ -2,7 +2,7 @@
 
 mod writers;
 
-use rwkvc_frontend::checkpoint::{BlockFormat, Checkpoint, Format, Storage};
+use rwkvc_frontend::checkpoint::{BlockFormat, Checkpoint, CheckpointFormat, Storage};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
 use rwkvc_ir::DType;
@@ -21,7 +21,7 @@ fn it_is_the_same_model() {
         };
         file.set("general.alignment", 4, &(alignment as u32).to_le_bytes());
         let model = open(&file.write()).unwrap();
-        assert_eq!(model.format(), Format::Gguf);
+        assert_eq!(model.format(), CheckpointFormat::Gguf);
         assert_eq!(model.config(), expected.config());
         assert!(numbers(&model) == numbers(&expected));
         assert_eq!(model.fingerprint(), expected.fingerprint());

@@ -2,7 +2,7 @@
 
 mod writers;
 
-use rwkvc_frontend::checkpoint::Format;
+use rwkvc_frontend::checkpoint::CheckpointFormat;
 use rwkvc_frontend::model::Model;
 use writers::*;
 
@@ -44,14 +44,20 @@ fn all_layouts_hold_the_same_model() {
     let expected = numbers(&open(&safetensors(&items)).unwrap());
     let (strided, shared) = (strided(&items), shared(&items));
     let files = [
-        (Format::Safetensors, safetensors(&items)),
-        (Format::HuggingFace, safetensors(&hugging_face(&items))),
-        (Format::Pth, pth(&items)),
-        (Format::PthLegacy, legacy(&items)),
-        (Format::Pth, pth_with(&strided.0, &strided.1, "little")),
-        (Format::PthLegacy, legacy_with(&strided.0, &strided.1, true)),
-        (Format::Pth, pth_with(&shared.0, &shared.1, "little")),
-        (Format::PthLegacy, legacy_with(&shared.0, &shared.1, true)),
+        (CheckpointFormat::Safetensors, safetensors(&items)),
+        (CheckpointFormat::HuggingFace, safetensors(&hugging_face(&items))),
+        (CheckpointFormat::Pth, pth(&items)),
+        (CheckpointFormat::PthLegacy, legacy(&items)),
+        (CheckpointFormat::Pth, pth_with(&strided.0, &strided.1, "little")),
+        (
+            CheckpointFormat::PthLegacy,
+            legacy_with(&strided.0, &strided.1, true),
+        ),
+        (CheckpointFormat::Pth, pth_with(&shared.0, &shared.1, "little")),
+        (
+            CheckpointFormat::PthLegacy,
+            legacy_with(&shared.0, &shared.1, true),
+        ),
     ];
     for (i, (format, file)) in files.iter().enumerate() {
         let model = open(file).unwrap_or_else(|e| panic!("file {i}: {e}"));
@@ -88,7 +94,7 @@ fn shards_are_joined() {
     let (folder, items) = (Folder::new(), items());
     shards(&folder, &items);
     let model = Model::open(folder.path()).unwrap();
-    assert_eq!(model.format(), Format::HuggingFace);
+    assert_eq!(model.format(), CheckpointFormat::HuggingFace);
     assert!(numbers(&model) == numbers(&open(&safetensors(&items)).unwrap()));
     // Without config.json the constants are those of its defaults.
     assert_eq!(model.config().layer_norm_eps, 1e-5);

@@ -3,29 +3,29 @@
 mod writers;
 
 use proptest::prelude::*;
-use rwkvc_frontend::checkpoint::{BlockFormat, Checkpoint, Format, Storage};
+use rwkvc_frontend::checkpoint::{BlockFormat, Checkpoint, CheckpointFormat, Storage};
 use rwkvc_frontend::generate::{GenerateOptions, Random};
 use rwkvc_frontend::model::Model;
-use rwkvc_frontend::write::{Layout, Metadata, Source, WriteError, write};
+use rwkvc_frontend::write::{Metadata, OutputLayout, Source, WriteError, write};
 use rwkvc_ir::DType;
 use writers::*;
 
 const Q8_0: Storage = Storage::Blocks(BlockFormat::Q8_0);
 
-fn layout(gguf: bool) -> Layout<'static> {
+fn layout(gguf: bool) -> OutputLayout<'static> {
     if gguf {
-        Layout::Gguf(Metadata {
+        OutputLayout::Gguf(Metadata {
             name: "a model",
             token: None,
         })
     } else {
-        Layout::Safetensors
+        OutputLayout::Safetensors
     }
 }
 
 fn written(
     source: &dyn Source,
-    layout: &Layout<'_>,
+    layout: &OutputLayout<'_>,
     weights: Option<Storage>,
 ) -> Result<Vec<u8>, WriteError> {
     let (mut file, mut calls) = (vec![], vec![]);
@@ -69,7 +69,10 @@ fn gguf_holds_the_same_numbers() {
     let original = model(&small());
     let file = gguf(&original, None);
     let copy = open(&file).unwrap();
-    assert_eq!((copy.format(), copy.config()), (Format::Gguf, original.config()));
+    assert_eq!(
+        (copy.format(), copy.config()),
+        (CheckpointFormat::Gguf, original.config())
+    );
     assert!(numbers(&copy) == numbers(&original));
     assert_eq!(copy.fingerprint(), original.fingerprint());
     // As an independent writer makes it, but for the metadata and the order.
@@ -168,7 +171,7 @@ fn the_vocabulary_has_a_token_for_every_row() {
         name: "a model",
         token: Some(&token),
     };
-    let file = written(&model(&small()), &Layout::Gguf(metadata), None).unwrap();
+    let file = written(&model(&small()), &OutputLayout::Gguf(metadata), None).unwrap();
     let has = |text: &str| {
         let text = writers::gguf::text(text);
         file.windows(text.len()).any(|w| w == text)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rwkvc_frontend::checkpoint::Storage;
-use rwkvc_frontend::write::{Layout, Metadata, Source, WEIGHTS, write};
+use rwkvc_frontend::write::{Metadata, OutputLayout, Source, WEIGHTS, write};
 use rwkvc_runtime::PendingFile;
 use rwkvc_runtime::tokenizer::Tokenizer;
 use serde_json::json;
@@ -98,12 +98,12 @@ pub(super) fn write_checkpoint(
     let token = |id: u32| tokenizer.as_ref().and_then(|t| t.token(id));
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let layout = if is_gguf(path) {
-        Layout::Gguf(Metadata {
+        OutputLayout::Gguf(Metadata {
             name: &name,
             token: tokenizer.is_some().then_some(&token),
         })
     } else {
-        Layout::Safetensors
+        OutputLayout::Safetensors
     };
     let mut file = PendingFile::create(path).with_context(writing)?;
     let bar = progress::bar(0, "bytes");

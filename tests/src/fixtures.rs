@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rwkvc::load;
+use rwkvc::{golden, load};
 use rwkvc_frontend::model::Model;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -59,17 +59,10 @@ impl Golden {
     /// An array of f64 or f32 values.
     ///
     /// # Panics
-    /// If there is no such array.
+    /// If there is no such array, or its values are of another type.
     pub fn floats(&self, name: &str) -> Vec<f64> {
-        self.with(name, |tensor| match tensor.dtype() {
-            Dtype::F64 => tensor
-                .data()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f64::from_le_bytes(*b))
-                .collect(),
-            _ => floats(tensor.data()),
+        self.with(name, |tensor| {
+            golden::floats(tensor.dtype(), tensor.data()).unwrap_or_else(|error| panic!("{name}: {error}"))
         })
     }
 
@@ -110,14 +103,5 @@ pub fn npy(name: &str) -> Vec<f64> {
         description.starts_with(b"{'descr': '<f4', 'fortran_order': False"),
         "{name} is not f32"
     );
-    floats(values)
-}
-
-fn floats(bytes: &[u8]) -> Vec<f64> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|b| f32::from_le_bytes(*b).into())
-        .collect()
+    golden::floats(Dtype::F32, values).unwrap_or_else(|error| panic!("{name}: {error}"))
 }

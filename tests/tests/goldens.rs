@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rwkvc::backends;
 use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::model::Model;
-use rwkvc_frontend::write::{Layout, Metadata, write};
+use rwkvc_frontend::write::{Metadata, OutputLayout, write};
 use rwkvc_runtime::State;
 use rwkvc_tests::cases::{Case, PROGRAMS, cases};
 use rwkvc_tests::fixtures::{Golden, open, open_bytes};
@@ -129,7 +129,7 @@ fn deep_embed() {
 
 /// A model as GGUF.
 fn gguf(model: &Model) -> Vec<u8> {
-    let layout = Layout::Gguf(Metadata {
+    let layout = OutputLayout::Gguf(Metadata {
         name: "a model",
         token: None,
     });

@@ -9,7 +9,7 @@ use rwkvc::reference::Reference;
 use rwkvc_abi::ProgramKind;
 use rwkvc_frontend::checkpoint::{BlockFormat, Storage};
 use rwkvc_frontend::model::Model;
-use rwkvc_frontend::write::{Layout, Metadata, write};
+use rwkvc_frontend::write::{Metadata, OutputLayout, write};
 use rwkvc_passes::quantize::Formats;
 use rwkvc_passes::settings::Settings;
 use rwkvc_runtime::exec::Device;
@@ -114,7 +114,7 @@ fn a_text_is_predicted_nearly_as_well() {
         assert!(worse <= most, "{weights}: {worse}");
     }
     // The blocks of a GGUF file, as they are.
-    let layout = Layout::Gguf(Metadata {
+    let layout = OutputLayout::Gguf(Metadata {
         name: "blocks",
         token: None,
     });

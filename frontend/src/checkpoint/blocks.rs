@@ -30,7 +30,7 @@ pub enum BlockFormat {
 pub(super) const MOST_VALUES: usize = 256;
 
 /// What is to know about a format beside its decoder.
-struct Layout {
+struct BlockLayout {
     name: &'static str,
     values: usize,
     bytes: usize,
@@ -53,7 +53,7 @@ impl BlockFormat {
         BlockFormat::Q6K,
     ];
 
-    const fn layout(self) -> Layout {
+    const fn layout(self) -> BlockLayout {
         let (name, values, bytes, scale, minimum) = match self {
             BlockFormat::Q4_0 => ("q4_0", 32, 18, (0, 8.0), None),
             BlockFormat::Q4_1 => ("q4_1", 32, 20, (0, 15.0), Some((2, 1.0))),
@@ -64,7 +64,7 @@ impl BlockFormat {
             BlockFormat::Q5K => ("q5_k", 256, 176, (0, 63.0 * 31.0), Some((2, 63.0))),
             BlockFormat::Q6K => ("q6_k", 256, 210, (208, 128.0 * 32.0), None),
         };
-        Layout {
+        BlockLayout {
             name,
             values,
             bytes,

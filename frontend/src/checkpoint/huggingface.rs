@@ -7,7 +7,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use serde::Deserialize;
 
-use super::{Checkpoint, CheckpointError, Format, Tensor, map, safetensors};
+use super::{Checkpoint, CheckpointError, CheckpointFormat, Tensor, map, safetensors};
 
 /// What `config.json` says that shapes do not.
 #[derive(Debug, Default, Deserialize)]
@@ -94,7 +94,7 @@ fn or_official(path: &Path, folder: &Path, tensors: Vec<Tensor>) -> Result<Check
         .any(|t| t.name.starts_with("model.layers.") || t.name == "model.embeddings.weight");
     if !is_hf {
         return Ok(Checkpoint {
-            format: Format::Safetensors,
+            format: CheckpointFormat::Safetensors,
             tensors,
             group_norm_eps: None,
             layer_norm_eps: None,
@@ -146,7 +146,7 @@ fn or_official(path: &Path, folder: &Path, tensors: Vec<Tensor>) -> Result<Check
         rename(path, tensor, &mut official)?;
     }
     Ok(Checkpoint {
-        format: Format::HuggingFace,
+        format: CheckpointFormat::HuggingFace,
         tensors: official,
         group_norm_eps: r_k.map(|n| eps * n as f64),
         layer_norm_eps: Some(eps),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
-use super::pickle::{Machine, PickleError};
-use super::{Checkpoint, CheckpointError, Format, pth};
+use super::pickle::{PickleError, PickleMachine};
+use super::{Checkpoint, CheckpointError, CheckpointFormat, pth};
 
 /// The first pickle: protocol 2, then the ten bytes of 0x1950a86a20f9469cfc6c, then the end.
 const MAGIC: [u8; 15] = [
@@ -30,15 +30,17 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, Checkpoint
     let bytes: &[u8] = &map;
     let mut at = MAGIC.len();
     // The protocol's version.
-    at += Machine::new(&bytes[at..]).skip().map_err(pickle)?;
-    let (little_endian, n) = Machine::new(&bytes[at..]).flag("little_endian").map_err(pickle)?;
+    at += PickleMachine::new(&bytes[at..]).skip().map_err(pickle)?;
+    let (little_endian, n) = PickleMachine::new(&bytes[at..])
+        .flag("little_endian")
+        .map_err(pickle)?;
     at += n;
     if little_endian == Some(false) {
         return Err(malformed("its byte order is `big`, expected `little`".into()));
     }
-    let (views, n) = Machine::new(&bytes[at..]).tensors().map_err(pickle)?;
+    let (views, n) = PickleMachine::new(&bytes[at..]).tensors().map_err(pickle)?;
     at += n;
-    let (keys, n) = Machine::new(&bytes[at..]).texts().map_err(pickle)?;
+    let (keys, n) = PickleMachine::new(&bytes[at..]).texts().map_err(pickle)?;
     at += n;
     let sizes: HashMap<&str, usize> = views
         .iter()
@@ -64,7 +66,7 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, Checkpoint
     }
     let tensors = pth::tensors(path, &map, views, |key| storages.get(key).cloned())?;
     Ok(Checkpoint {
-        format: Format::PthLegacy,
+        format: CheckpointFormat::PthLegacy,
         tensors,
         group_norm_eps: None,
         layer_norm_eps: None,

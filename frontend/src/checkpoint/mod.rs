@@ -26,7 +26,7 @@ pub use tensor::{Storage, Tensor};
 /// The layout of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub enum CheckpointFormat {
     /// `torch.save` as a zip file.
     Pth,
     /// `torch.save` before version 1.6, without zip.
@@ -84,7 +84,7 @@ pub enum CheckpointError {
 /// An open checkpoint: the tensors in the order of the file, under official names.
 #[derive(Debug)]
 pub struct Checkpoint {
-    format: Format,
+    format: CheckpointFormat,
     tensors: Vec<Tensor>,
     /// Epsilon of the group norm where the layout says one.
     group_norm_eps: Option<f64>,
@@ -124,7 +124,7 @@ impl Checkpoint {
     }
 
     /// The layout of the file.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> CheckpointFormat {
         self.format
     }
 

@@ -58,7 +58,7 @@ enum Object {
 }
 
 /// Reads one pickle.
-pub(super) struct Machine<'b> {
+pub(super) struct PickleMachine<'b> {
     bytes: &'b [u8],
     at: usize,
     stack: Vec<Value>,
@@ -81,11 +81,11 @@ const MAX_NAME: usize = 256;
 
 type Result<T> = std::result::Result<T, PickleError>;
 
-impl<'b> Machine<'b> {
+impl<'b> PickleMachine<'b> {
     /// A reader of the pickle at the beginning of `bytes`.
     pub(super) fn new(bytes: &'b [u8]) -> Self {
         let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
-        Machine {
+        PickleMachine {
             bytes,
             at: 0,
             stack: vec![],

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{Machine, View};
+use super::pickle::{PickleMachine, View};
 use super::tensor::{Data, Storage};
-use super::{Checkpoint, CheckpointError, Format, Tensor};
+use super::{Checkpoint, CheckpointError, CheckpointFormat, Tensor};
 
 pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, CheckpointError> {
     let malformed = |reason: String| CheckpointError::Malformed {
@@ -60,14 +60,14 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, Checkpoint
     }
     let pickle = entries.get("data.pkl").map(|range| &bytes[range.clone()]);
     let pickle = pickle.ok_or_else(|| malformed("it has no data.pkl: not written by torch.save".into()))?;
-    let (views, _) = Machine::new(pickle)
+    let (views, _) = PickleMachine::new(pickle)
         .tensors()
         .map_err(|e| malformed(e.to_string()))?;
     let tensors = tensors(path, &map, views, |key| {
         entries.get(&format!("data/{key}")).cloned()
     })?;
     Ok(Checkpoint {
-        format: Format::Pth,
+        format: CheckpointFormat::Pth,
         tensors,
         group_norm_eps: None,
         layer_norm_eps: None,

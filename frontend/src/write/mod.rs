@@ -60,7 +60,7 @@ impl Entry {
 }
 
 /// The layout of a file.
-pub enum Layout<'t> {
+pub enum OutputLayout<'t> {
     /// Safetensors with official names.
     Safetensors,
     /// GGUF, as llama.cpp reads it.
@@ -128,19 +128,19 @@ impl Piece {
 /// If the model does not fit the layout, a number does not fit its format, or the file cannot be written.
 pub fn write(
     source: &dyn Source,
-    layout: &Layout<'_>,
+    layout: &OutputLayout<'_>,
     weights: Option<Storage>,
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), WriteError> {
     let (pieces, alignment) = match layout {
-        Layout::Safetensors => (safetensors::pieces(source, weights)?, 1),
-        Layout::Gguf(_) => (gguf::pieces(source, weights)?, gguf::ALIGNMENT),
+        OutputLayout::Safetensors => (safetensors::pieces(source, weights)?, 1),
+        OutputLayout::Gguf(_) => (gguf::pieces(source, weights)?, gguf::ALIGNMENT),
     };
     let places = places(&pieces, alignment)?;
     let header = match layout {
-        Layout::Safetensors => safetensors::header(&pieces, &places)?,
-        Layout::Gguf(metadata) => gguf::header(source, metadata, &pieces, &places)?,
+        OutputLayout::Safetensors => safetensors::header(&pieces, &places)?,
+        OutputLayout::Gguf(metadata) => gguf::header(source, metadata, &pieces, &places)?,
     };
     out.write_all(&header)?;
     let total = places.last().map_or(0, |p| p.end);

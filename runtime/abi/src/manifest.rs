@@ -136,7 +136,8 @@ pub struct ModelInfo {
     pub activations: String,
     /// Bytes of weights that one decode step reads.
     pub bytes_per_token: u64,
-    /// SHA-256 of the checkpoint's first MiB, length and tensor table: ties state files to a model.
+    /// Ties state files and tunings to a model: SHA-256 of the names and shapes of its weights and of samples of their values as f32,
+    /// whatever the layout and the format of the checkpoint.
     pub fingerprint: String,
 }
 

@@ -16,7 +16,7 @@ pub(crate) use self::header::ALIGNMENT;
 use self::header::{Header, Info, Value};
 use self::names::{BLOCK, Form, MIXED, MIXES, TOP, TYPES};
 use super::tensor::Data;
-use super::{Checkpoint, CheckpointError, Format, Quantised, Storage, Tensor};
+use super::{Checkpoint, CheckpointError, CheckpointFormat, Quantised, Storage, Tensor};
 
 /// How every file begins.
 pub(crate) const MAGIC: &[u8] = b"GGUF";
@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path, map: Arc<Mmap>) -> Result<Checkpoint, Checkpoint
         rename(info.name, tensor, &facts, &mut tensors).map_err(error)?;
     }
     Ok(Checkpoint {
-        format: Format::Gguf,
+        format: CheckpointFormat::Gguf,
         notes: notes(&tensors),
         tensors,
         group_norm_eps: None,

@@ -2,9 +2,9 @@
 
 use rwkvc_ir::DType;
 
-use super::{MAX_RANK, Machine, Object, Result, Storage, Value, View};
+use super::{MAX_RANK, Object, PickleMachine, Result, Storage, Value, View};
 
-impl Machine<'_> {
+impl PickleMachine<'_> {
     /// `('storage', torch.BFloat16Storage, '0', 'cpu', n_elements[, view])`
     pub(super) fn persistent(&mut self) -> Result<()> {
         let id = self.pop()?;

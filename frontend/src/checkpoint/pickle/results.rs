@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use super::{Machine, Object, Result, Value, View};
+use super::{Object, PickleMachine, Result, Value, View};
 
-impl Machine<'_> {
+impl PickleMachine<'_> {
     /// The tensors of a pickled dictionary, by name, and the length of the pickle.
     pub(in crate::checkpoint) fn tensors(mut self) -> Result<(Vec<(String, View)>, usize)> {
         let value = self.run()?;
