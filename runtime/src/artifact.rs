@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header     136 bytes   magic, version, lengths and SHA-256 of the three parts
-//! manifest   JSON        what the code expects: see [`crate::manifest`]
+//! manifest   JSON        what the code expects: see [`rwkvc_abi::Manifest`]
 //! code       ELF object  from the next multiple of 64 on
 //! weights    raw         from the next multiple of 4096 on, to the end of the file; each weight at a multiple of 64
 //! ```
