@@ -1,30 +1,30 @@
 //! Runs compiled models: the end of the line from checkpoint to token.
 //!
 //! ```text
-//! Artifact ──┐
-//!            ├─> Model ──> Workspace + State ──> logits ──> Sampler ──> Tokenizer ──> text
-//! manifest, ─┘  (shared)   (one per caller)
+//! Artifact ──┐            CPU, GPU
+//!            ├─> Model ──> Device ──> Session ──> logits ──> Generator ──> text
+//! manifest, ─┘  (shared)              (one text; Batch for many)
 //! code, weights
 //! ```
 //!
-//! A [`Model`] comes from an artifact, the one file that `rwkvc compile` writes, or from parts in memory that were
-//! compiled just now; both take the same way. It never changes. A [`Workspace`] has the scratch memory and the threads of
-//! one caller, and a [`State`] is all that the model remembers of one text. A [`Batch`] advances many states together.
+//! A [`Model`] comes from an artifact, the one file that `rwkvc compile` writes, from parts in memory that were compiled just
+//! now, or from kernels that are linked into the program. It never changes. A [`Session`] is a state and the device that
+//! advances it, a [`Batch`] many of them. Below these, a [`Workspace`] has the scratch memory and the threads of one caller on
+//! a CPU, and a [`State`] is all that the model remembers of one text.
 //!
 //! ```no_run
-//! use rwkvc_runtime::{Model, WorkspaceOptions};
+//! use rwkvc_runtime::{Model, Session};
 //!
 //! let model = Model::open("model.rwkvc".as_ref())?;
-//! let mut workspace = model.workspace(&WorkspaceOptions::default())?;
-//! let mut state = model.new_state()?;
+//! let mut session = Session::new(&model, &Default::default())?;
 //!
 //! // Read the prompt, then write 20 tokens, each the most likely one.
-//! let mut logits = model.prefill(&mut workspace, &mut state, &[510, 6, 2])?;
+//! let mut logits = session.prefill(&[510, 6, 2])?;
 //! for _ in 0..20 {
 //!     let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap_or(0);
-//!     logits = model.step(&mut workspace, &mut state, best as u32)?;
+//!     logits = session.step(best as u32)?;
 //! }
-//! state.save("story.state".as_ref())?;
+//! session.save_state("story.state".as_ref())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -62,14 +62,13 @@ pub(crate) fn run(args: &Eval) -> Result<()> {
     let mut hits = 0usize;
     let mut failed = None;
     session.score(inputs, &mut |position, logits| {
+        if failed.is_some() {
+            return;
+        }
         let target = targets[position] as usize;
         match log_probability(logits, target) {
             Ok(log) => nats -= log,
-            Err(error) => {
-                failed = failed
-                    .take()
-                    .or(Some(error.context(format!("at token {position}"))))
-            }
+            Err(error) => failed = Some(error.context(format!("at token {position}"))),
         }
         hits += usize::from(logits.iter().all(|&x| x <= logits[target]));
         bar.inc(1);

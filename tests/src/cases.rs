@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rwkvc::backends;
 pub use rwkvc::compile::PROGRAMS;
-use rwkvc::compile::{Options, compile, plan_model};
+use rwkvc::compile::{Compiled, Options, compile, plan_model};
 use rwkvc::load;
 use rwkvc::weights::weights;
 use rwkvc_abi::ProgramKind;
@@ -119,14 +119,7 @@ impl Case {
         let compiled = self
             .with_options(programs, |options| compile(model, options))
             .unwrap_or_else(|error| panic!("{self}: {error:#}"));
-        let mut writer =
-            ArtifactWriter::create(path, compiled.manifest, compiled.module.bytes()).expect("an artifact");
-        for weight in weights(model, &compiled.plan).expect("the weights") {
-            writer
-                .weight(weight.bytes().expect("a weight"))
-                .expect("a place in the artifact");
-        }
-        writer.finish().expect("an artifact");
+        write_artifact(model, compiled, path);
     }
 
     fn with_options<T>(&self, programs: &[ProgramKind], f: impl FnOnce(&mut Options<'_>) -> T) -> T {
@@ -141,6 +134,21 @@ impl Case {
             after_pass: &mut |_, _| {},
         })
     }
+}
+
+/// Writes what was compiled as an artifact.
+///
+/// # Panics
+/// If the file cannot be written.
+pub fn write_artifact(model: &Arc<Model>, compiled: Compiled, path: &Path) {
+    let mut writer =
+        ArtifactWriter::create(path, compiled.manifest, compiled.module.bytes()).expect("an artifact");
+    for weight in weights(model, &compiled.plan).expect("the weights") {
+        writer
+            .weight(weight.bytes().expect("a weight"))
+            .expect("a place in the artifact");
+    }
+    writer.finish().expect("an artifact");
 }
 
 impl fmt::Display for Case {

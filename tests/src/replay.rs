@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use rwkvc::backends;
 use rwkvc::compile::{Compiled, Options, PROGRAMS, compile};
-use rwkvc::weights::weights;
 use rwkvc_backend_api::{Backend, Target};
 use rwkvc_frontend::generate::GenerateOptions;
 use rwkvc_frontend::model::Model;
@@ -19,9 +18,9 @@ use rwkvc_ir::DType;
 use rwkvc_passes::bf16_activations::Activations;
 use rwkvc_passes::pipeline::{STANDARD, Selection};
 use rwkvc_passes::quantize::Formats;
-use rwkvc_runtime::ArtifactWriter;
 use sha2::{Digest, Sha256};
 
+use crate::cases::write_artifact;
 use crate::fixtures;
 use crate::random::{Extras, Random, file, file_with};
 
@@ -224,14 +223,7 @@ fn kernels(compiled: &Compiled) -> String {
 fn artifact(model: &Arc<Model>, compiled: Compiled) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("artifact");
-    let mut writer =
-        ArtifactWriter::create(&path, compiled.manifest, compiled.module.bytes()).expect("an artifact");
-    for weight in weights(model, &compiled.plan).expect("the weights") {
-        writer
-            .weight(weight.bytes().expect("a weight"))
-            .expect("a place in the artifact");
-    }
-    writer.finish().expect("an artifact");
+    write_artifact(model, compiled, &path);
     fs::read(&path).expect("an artifact")
 }
 

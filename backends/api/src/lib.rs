@@ -29,6 +29,24 @@ pub struct Stage {
     pub is_text: bool,
 }
 
+impl Stage {
+    /// What a CPU executes, as text.
+    pub const ASM: Stage = Stage {
+        name: "asm",
+        summary: "Assembly text",
+        devices: &[DeviceKind::Cpu],
+        is_text: true,
+    };
+
+    /// What a CPU executes, as [`Module::Elf`].
+    pub const OBJ: Stage = Stage {
+        name: "obj",
+        summary: "A relocatable object file with one function per kernel",
+        devices: &[DeviceKind::Cpu],
+        is_text: false,
+    };
+}
+
 /// Compiled kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Module {

@@ -54,18 +54,8 @@ const STAGES: &[Stage] = &[
         devices: &[DeviceKind::Cpu],
         is_text: true,
     },
-    Stage {
-        name: "asm",
-        summary: "Assembly text",
-        devices: &[DeviceKind::Cpu],
-        is_text: true,
-    },
-    Stage {
-        name: "obj",
-        summary: "A relocatable object file with one function per kernel",
-        devices: &[DeviceKind::Cpu],
-        is_text: false,
-    },
+    Stage::ASM,
+    Stage::OBJ,
 ];
 
 impl Backend for CraneliftBackend {

@@ -72,18 +72,8 @@ const STAGES: &[Stage] = &[
         devices: &[DeviceKind::Cpu, DeviceKind::Gpu],
         is_text: true,
     },
-    Stage {
-        name: "asm",
-        summary: "Assembly text",
-        devices: &[DeviceKind::Cpu],
-        is_text: true,
-    },
-    Stage {
-        name: "obj",
-        summary: "A relocatable object file with one function per kernel",
-        devices: &[DeviceKind::Cpu],
-        is_text: false,
-    },
+    Stage::ASM,
+    Stage::OBJ,
     Stage {
         name: "ptx",
         summary: "PTX, the assembly text of NVIDIA GPUs, with one entry per kernel",

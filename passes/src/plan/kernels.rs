@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rwkvc_abi::{self as abi, KernelInfo, ParamInfo, Size};
 use rwkvc_ir::Verified;
+use rwkvc_ir::graph::ops::Op;
 use rwkvc_ir::kernel::verify::verify;
 use rwkvc_ir::kernel::{Access, Extent, Kernel};
 
@@ -19,18 +20,17 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// The number of a kernel that a schedule made for `op`. One that does the same as another is that one.
-    pub(super) fn add(&mut self, mut kernel: Kernel, op: &str) -> Result<usize, PlanError> {
+    pub(super) fn add(&mut self, mut kernel: Kernel, op: &Op) -> Result<usize, PlanError> {
         let name = std::mem::take(&mut kernel.name);
         if let Some(&number) = self.numbers.get(&kernel) {
             return Ok(number);
         }
         let nameless = kernel.clone();
         kernel.name = self.unique(name);
-        let text = kernel.to_string();
         let kernel = verify(kernel).map_err(|source| PlanError::Kernel {
-            op: op.to_owned(),
+            op: format!("{op:?}"),
             source,
-            text,
+            text: nameless.to_string(),
         })?;
         let number = self.all.len();
         self.all.push(kernel);

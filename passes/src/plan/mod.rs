@@ -111,17 +111,18 @@ impl Planner<'_> {
         let memory = Memory::of(shape, &steps, &self.state, &mut self.weights).map_err(fail)?;
         self.arena_bytes = self.arena_bytes.max(memory.arena_bytes);
         let mut launches = vec![];
-        for step in steps {
+        for mut step in steps {
+            let scheduled = std::mem::take(&mut step.scheduled);
             let op = graph.op(step.node);
             let label = names::label(graph, step.node);
-            for scheduled in &step.scheduled {
+            for scheduled in scheduled {
                 let args = scheduled
                     .args
                     .iter()
                     .map(|slot| self.argument(shape, &step, &memory, slot));
                 let args = args.collect::<Result<Vec<_>, _>>().map_err(fail)?;
                 launches.push(Launch {
-                    kernel: self.kernels.add(scheduled.kernel.clone(), &format!("{op:?}"))?,
+                    kernel: self.kernels.add(scheduled.kernel, op)?,
                     weight_bytes: self.weight_bytes(graph, step.node, &args),
                     skips_zeros: skips_zeros(op),
                     label: label.clone(),

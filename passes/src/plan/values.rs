@@ -21,7 +21,7 @@ pub(super) fn root(graph: &Graph, mut value: Value) -> Value {
 /// The operand of which a value is another view: of a reshape, and of a rounding that is done where the operand is stored.
 pub(super) fn viewed(graph: &Graph, value: Value) -> Option<Value> {
     match graph.op(value.node) {
-        Op::Reshape(_) => Some(graph.operands(value.node)[0]),
+        op if op.is_view() => Some(graph.operands(value.node)[0]),
         Op::ToBf16(_) => Some(graph.operands(value.node)[0]).filter(|&x| is_stored_as_bf16(graph, x)),
         _ => None,
     }
@@ -39,12 +39,12 @@ fn is_stored_as_bf16(graph: &Graph, mut value: Value) -> bool {
         let is_output = graph.outputs().iter().any(|(_, output)| *output == value);
         let mut reads = users.iter().map(|&(user, _)| match graph.op(user) {
             Op::ToBf16(_) => true,
-            Op::Reshape(_) => is_read_as_bf16(graph, graph.value(user, 0)),
+            op if op.is_view() => is_read_as_bf16(graph, graph.value(user, 0)),
             _ => false,
         });
         !is_output && !users.is_empty() && reads.all(|r| r)
     }
-    while matches!(graph.op(value.node), Op::Reshape(_)) {
+    while graph.op(value.node).is_view() {
         value = graph.operands(value.node)[0];
     }
     let is_computed = !matches!(graph.op(value.node), Op::Input(_)) && !graph.is_constant(value);

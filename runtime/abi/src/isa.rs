@@ -5,14 +5,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// Instruction set of compiled code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arch {
     /// 64-bit x86.
-    #[serde(rename = "x86_64")]
     X86_64,
     /// 64-bit Arm.
     Aarch64,
@@ -59,11 +55,6 @@ impl Arch {
             Arch::Aarch64 => "aarch64",
             Arch::Cuda => "cuda",
         }
-    }
-
-    /// The instruction set of a name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Arch::ALL.into_iter().find(|arch| arch.name() == name)
     }
 
     /// What kind of device executes it.

@@ -157,15 +157,6 @@ impl GpuSession {
         self.call(ProgramKind::Prefill, tokens, None)
     }
 
-    /// [`Self::prefill`], adding the nanoseconds that each launch took to its place in `times`.
-    ///
-    /// # Errors
-    /// As [`Self::prefill`], and if there is not one place for each launch.
-    pub fn prefill_profiled(&mut self, tokens: &[u32], times: &mut [u64]) -> Result<&[f32], SessionError> {
-        self.call(ProgramKind::Prefill, tokens, Some(times))?;
-        self.logits()
-    }
-
     /// Any number of tokens in; `each` gets the position of each and the logits after it.
     ///
     /// # Errors

@@ -60,6 +60,38 @@ fn what_is_written_runs() {
 }
 
 #[test]
+fn an_artifact_in_the_program_is_the_same_as_in_a_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("model.rwkvc");
+    write(&path);
+    let bytes = std::fs::read(&path).expect("the artifact");
+    // Memory for good, from a multiple of 64 bytes on, as `include_bytes!` would have it with an aligned type.
+    let room = Vec::leak(vec![0; bytes.len() + 64]);
+    let start = room.as_ptr().align_offset(64);
+    let place = &mut room[start..start + bytes.len()];
+    place.copy_from_slice(&bytes);
+    let place: &'static [u8] = place;
+    let built_in = Artifact::from_static(place).expect("a good artifact");
+    built_in.verify().expect("the weights");
+    assert_eq!(
+        built_in.manifest(),
+        Artifact::open(&path).expect("a good artifact").manifest()
+    );
+    let model = Model::from_artifact(built_in).expect("a model");
+    let mut workspace = model
+        .workspace(&WorkspaceOptions::default())
+        .expect("a workspace");
+    let (mut state, mut expected) = (model.new_state().expect("a state"), crate::toy::INITIAL);
+    let logits = model.step(&mut workspace, &mut state, 3).expect("a step");
+    assert_eq!(logits, reference(&mut expected, 3));
+    let error = Artifact::from_static(&place[..bytes.len() - 1]).expect_err("it is cut off");
+    assert!(
+        error.to_string().starts_with("the built-in artifact is damaged"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_unfinished_artifact_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("toy.rwkvc");

@@ -3,7 +3,8 @@
 use crate::toy::{CODE, INITIAL, VOCAB, data, manifest, model, reference};
 use rwkvc_abi::ProgramKind;
 use rwkvc_runtime::model::{LoadError, StepError};
-use rwkvc_runtime::{Buffer, Model, WorkspaceOptions};
+use rwkvc_runtime::object::Code;
+use rwkvc_runtime::{Buffer, Model, Session, WorkspaceOptions};
 
 const TOKENS: [u32; 8] = [0, 3, 1, 4, 2, 2, 0, 1];
 
@@ -197,4 +198,26 @@ fn a_workspace_moves_to_another_thread() {
         let logits = step.join().expect("no panic").expect("a step");
         assert_eq!(logits, reference(&mut INITIAL.clone(), 3));
     });
+}
+
+#[test]
+fn linked_kernels_are_those_that_are_loaded() {
+    let code = Code::load(CODE).expect("the code");
+    let manifest = manifest();
+    let symbols: Vec<String> = manifest.kernels.iter().map(|k| k.symbol.clone()).collect();
+    let kernels: Vec<_> = symbols
+        .iter()
+        .map(|symbol| (symbol.as_str(), code.kernel(symbol).expect("a kernel")))
+        .collect();
+    // SAFETY: the functions are those of the object that the manifest was written for, and `code` outlives the models.
+    let link = |kernels: &[_]| unsafe { Model::from_linked(manifest.clone(), kernels, data()) };
+    let linked = link(&kernels).expect("a model");
+    let mut session = Session::new(&linked, &threads(2)).expect("a session");
+    let mut expected = INITIAL;
+    for token in TOKENS {
+        let logits = reference(&mut expected, token);
+        assert_eq!(session.step(token).expect("a step"), logits);
+    }
+    let error = link(&kernels[1..]).expect_err("a kernel is missing");
+    assert!(matches!(error, LoadError::Kernel { symbol } if symbol == symbols[0]));
 }

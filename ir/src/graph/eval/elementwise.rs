@@ -7,7 +7,8 @@ use crate::graph::ops::Elementwise;
 pub(crate) fn eval<'a, F: Real, O: Elementwise>(_: &O, operands: &[Data<'a, F>]) -> Data<'a, F> {
     match operands {
         [x, y] => binary(x, y, |x, y| O::apply(&[x, y])),
-        _ => unary(&operands[0], |x| O::apply(&[x])),
+        [x] => unary(x, |x| O::apply(&[x])),
+        _ => unreachable!("element-wise ops have one operand or two"),
     }
 }
 
